@@ -1,0 +1,36 @@
+"""Component: what every method (scorer, selector, mixer, cleaner, clusterer, stage) is.
+
+A frozen pydantic model. Its fields are exactly the keys that a user may write in YAML, each with a
+`Field(description=...)`; its name is its file's name; nothing else registers it.
+"""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Component(BaseModel):
+    """A method with typed, described, frozen fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    version: ClassVar[int] = 1
+    """Bumped when the formula changes, so that stored results of the old formula are not reused."""
+
+    execution_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that cannot change the result (batch size, workers) and so stay out of the fingerprint."""
+
+    @classmethod
+    def method_name(cls) -> str:
+        """The name that a user writes: the file's name."""
+        return cls.__module__.rpartition(".")[2]
+
+    @property
+    def name(self) -> str:
+        """The name that a user writes: the file's name."""
+        return self.method_name()
+
+    def identity(self) -> dict[str, Any]:
+        """Everything about this component that can change its result, as JSON values."""
+        fields = self.model_dump(mode="json", exclude=set(self.execution_fields))
+        return {"method": self.name, "version": self.version, **fields}

@@ -1,0 +1,1 @@
+"""Shapes of pipelines, one file each."""
