@@ -1,0 +1,19 @@
+"""Settings and fixtures shared by all tests. `import toys` works from any test file."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama with its tokenizer; read-only by agreement."""
+    import toys
+
+    return toys.tiny_llama(tmp_path_factory.mktemp("tiny") / "llama")
