@@ -1,0 +1,157 @@
+"""Ray: actor pools over references to shards. The only file that imports ray.
+
+Connects to `RAY_ADDRESS` (as `ray job submit` sets it), or starts a local Ray. Starting is put off
+until the first unit of work, so that a run whose stages are all stored never starts it. Only paths
+and a few numbers pass through the driver and the object store.
+"""
+
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+import ray.data
+
+from curate.errors import CurateError
+from curate.runner import Runner, Task
+from curate.spec import Resources
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""For a Ray that we start ourselves: references are all that it holds."""
+
+MAX_CPUS_PER_MODEL = 16.0
+"""Without GPUs, cores for one copy of a model; more copies use what is left."""
+
+
+class Ray(Runner):
+    """Runs units on a pool of Ray actors, single calls as a Ray task."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._own = False
+
+    def map(
+        self, task: Task, units: Sequence[Any], resources: Resources, uses_model: bool
+    ) -> Iterator[dict[str, Any]]:
+        """One actor per worker; each is set up once and takes the next unit when it is free."""
+        if not units:
+            return
+        self._start()
+        cpus, gpus, workers = self._share(resources, uses_model, len(units))
+        dataset = ray.data.from_items(
+            [{"unit": index} for index in range(len(units))], override_num_blocks=len(units)
+        ).map_batches(
+            _Worker,
+            fn_constructor_args=(ray.put(task), ray.put(list(units))),
+            batch_size=1,
+            num_cpus=cpus,
+            num_gpus=gpus,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+        )
+        for row in dataset.iter_rows():
+            yield _result(row["result"])
+
+    def call(
+        self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool
+    ) -> dict[str, Any]:
+        """One Ray task; waits for it."""
+        self._start()
+        cpus, gpus, _ = self._share(resources, uses_model, 1)
+        reference = ray.remote(_guarded).options(num_cpus=cpus, num_gpus=gpus, max_retries=0).remote(function)
+        try:
+            return _result(ray.get(reference))
+        except KeyboardInterrupt:
+            ray.cancel(reference, force=True)
+            raise
+
+    def describe(self) -> str:
+        """The cluster's size once started."""
+        if not self._started:
+            return "ray, not started (nothing to compute)"
+        total = ray.cluster_resources()
+        return f"ray, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
+
+    def close(self) -> None:
+        """Leave the cluster; stop it if it is ours."""
+        if self._started and self._own:
+            ray.shutdown()
+        self._started = False
+
+    def _start(self) -> None:
+        if self._started:
+            return
+        if not ray.is_initialized():
+            address = os.environ.get("RAY_ADDRESS")
+            common = {"logging_level": logging.WARNING, "log_to_driver": False}
+            if address:
+                ray.init(address=address, **common)
+            else:
+                ray.init(
+                    address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **common
+                )
+            self._own = True
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.verbose_stats_logs = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        self._started = True
+
+    def _share(self, resources: Resources, uses_model: bool, units: int) -> tuple[float, float, int]:
+        total = ray.cluster_resources()
+        total_gpus, total_cpus = total.get("GPU", 0.0), total.get("CPU", 1.0)
+        gpus = resources.gpus if resources.gpus is not None else (1.0 if uses_model and total_gpus else 0.0)
+        if resources.cpus is not None:
+            cpus = resources.cpus
+        elif uses_model and not gpus:
+            largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=1.0)
+            cpus = min(largest, MAX_CPUS_PER_MODEL)
+        else:
+            cpus = 1.0
+        if cpus > total_cpus or gpus > total_gpus:
+            raise CurateError(
+                f"resources: a worker asks for {cpus:g} CPUs and {gpus:g} GPUs; this Ray has "
+                f"{total_cpus:g} and {total_gpus:g}. Ask for less, or add nodes."
+            )
+        fitting = min(int(total_cpus // cpus), int(total_gpus // gpus) if gpus else units)
+        workers = min(resources.workers or max(1, fitting), max(1, fitting), units)
+        return cpus, gpus, workers
+
+
+class _Worker:
+    def __init__(self, task: Any, units: Any) -> None:
+        self._task: Task = ray.get(task) if isinstance(task, ray.ObjectRef) else task
+        self._units: Sequence[Any] = ray.get(units) if isinstance(units, ray.ObjectRef) else units
+        self._state: Any = None
+        self._ready = False
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"result": [_guarded(lambda index=index: self._do(index)) for index in batch["unit"]]}
+
+    def _do(self, index: int) -> dict[str, Any]:
+        if not self._ready:
+            self._state = self._task.setup()
+            self._ready = True
+        return self._task.run(self._units[index], self._state)
+
+
+def _guarded(function: Callable[[], dict[str, Any]]) -> str:
+    # An error travels as data and is raised again by the driver (`_result`): through Ray's own
+    # wrapping, the sentence that the user should read would drown in tracebacks of Ray.
+    try:
+        return json.dumps({"value": function()})
+    except CurateError as error:
+        return json.dumps({"error": str(error), "exit_code": error.exit_code})
+    except Exception:
+        return json.dumps({"error": traceback.format_exc(), "exit_code": 1})
+
+
+def _result(text: str) -> dict[str, Any]:
+    answer = json.loads(text)
+    if "error" in answer:
+        error = CurateError(answer["error"])
+        error.exit_code = answer["exit_code"]
+        raise error
+    return answer["value"]  # type: ignore[no-any-return]

@@ -1,0 +1,145 @@
+"""Stage: one step of a run. Frozen; says what it reads and adds; its work is pure.
+
+A *row stage* maps over shards and resumes shard by shard. A *pool stage* sees whole columns of all
+living rows (cluster, select, mix). An *artifact stage* writes files (an adapter, an evaluation).
+All three declare `needs` and `adds`, checked before any work: names of columns, `artifact:<name>`,
+or `rows:<name>` for an earlier set of rows. A stage that adds `drop_reason` drops the rows where it is not null.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from curate.reader import Reader
+from curate.spec import Resources
+
+DROP = "drop_reason"
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """What the engine knows of every stage.
+
+    label: its name in the run and the store, e.g. `clean.near_duplicates`.
+    entry: the index of the item of `stages:` that it came from; None for those that the engine adds.
+    """
+
+    label: str
+    entry: int | None
+    resources: Resources
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """Columns and artifacts that must exist before this stage."""
+
+    @property
+    @abstractmethod
+    def adds(self) -> frozenset[str]:
+        """Columns and artifacts that exist after it."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Everything beside the inputs that can change the result, as JSON values."""
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether workers hold a neural model, and so get a GPU where there is one."""
+        return False
+
+    @property
+    def directions(self) -> Mapping[str, bool | None]:
+        """For each score column that it adds, whether higher is better."""
+        return {}
+
+    def predicted_rows(self, rows: int) -> int:
+        """How many of `rows` will be left after this stage, as far as that is known beforehand."""
+        return rows
+
+
+@dataclass(frozen=True)
+class RowStage(Stage, ABC):
+    """Looks at each row by itself.
+
+    Its result may consist of several outputs (one per scorer) that are stored apart, so that
+    adding a scorer to a list computes only that scorer.
+    """
+
+    @property
+    def outputs(self) -> Mapping[str, frozenset[str]]:
+        """The outputs, by the label under which each is stored, and the columns of each."""
+        return {self.label: self.adds}
+
+    def output_identity(self, output: str) -> dict[str, Any]:
+        """As `identity`, for one output."""
+        return self.identity()
+
+    def output_needs(self, output: str) -> frozenset[str]:
+        """As `needs`, for one output."""
+        return self.needs
+
+    @property
+    def min_shard_rows(self) -> int:
+        """The smallest shard worth a file: small where a row is dear."""
+        return 64 if self.uses_model else 4096
+
+    @abstractmethod
+    def setup(self) -> Any:
+        """What a worker makes once and hands to every `apply`."""
+
+    @abstractmethod
+    def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
+        """The columns of the named outputs for these rows, in their order. Pure."""
+
+
+@dataclass(frozen=True)
+class PoolResult:
+    """frame: one row per living row in pool order, the stage's columns; notes: JSON for the manifest."""
+
+    frame: pl.DataFrame
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PoolStage(Stage, ABC):
+    """Looks at columns of all living rows at once."""
+
+    @abstractmethod
+    def apply(self, pool: Reader) -> PoolResult:
+        """Pure: reads columns, returns columns."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an artifact stage reads.
+
+    pool: the living rows. artifacts: name -> folder. rows: earlier sets of rows by name, as they
+    were when the engine set them aside (`all`: before rows were held out; `pool`: after).
+    """
+
+    pool: Reader
+    artifacts: Mapping[str, Path]
+    rows: Mapping[str, Reader]
+
+
+Tell = Callable[[int, int, int], None]
+"""(done, total, tokens so far): how far a long piece of work is."""
+
+
+@dataclass(frozen=True)
+class ArtifactStage(Stage, ABC):
+    """Writes files."""
+
+    unit: ClassVar[str] = "steps"
+    """What `tell` counts."""
+
+    @abstractmethod
+    def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
+        """Write the artifact into the empty folder `out`; return notes (JSON) for the manifest.
+
+        work: a folder for checkpoints that survives a kill.
+        """
