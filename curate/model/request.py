@@ -46,6 +46,17 @@ class View(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class TokenRow:
+    """A row as the pass and the trainer take it.
+
+    input_ids: int32 [tokens]; supervised: bool [tokens], True where the token is a target.
+    """
+
+    input_ids: NDArray[np.int32]
+    supervised: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class TokenSignals:
     """Signals of a batch of examples under one view, tokens laid end to end.
 
