@@ -31,6 +31,15 @@ class Component(BaseModel):
         return self.method_name()
 
     def identity(self) -> dict[str, Any]:
-        """Everything about this component that can change its result, as JSON values."""
+        """Everything about this component that can change its result, as JSON values.
+
+        A component in a field (the adapter of a training) contributes its own identity, version included.
+        """
         fields = self.model_dump(mode="json", exclude=set(self.execution_fields))
+        for name in fields:
+            value = getattr(self, name)
+            if isinstance(value, Component):
+                fields[name] = value.identity()
+            elif isinstance(value, tuple) and any(isinstance(each, Component) for each in value):
+                fields[name] = [each.identity() for each in value]
         return {"method": self.name, "version": self.version, **fields}

@@ -58,7 +58,13 @@ class Registry:
         names = self.names(kind)
         if name not in names:
             raise ConfigError(unknown(f"{kind.removesuffix('s')} name", name, names))
-        return _component(self._module(kind, name))
+        component = _component(self._module(kind, name))
+        if component.method_name() != name:
+            raise ConfigError(
+                f"{kind}: the entry point `{name}` leads to a file named `{component.method_name()}`. "
+                "A method's name is its file's name; rename one."
+            )
+        return component
 
     def _module(self, kind: str, name: str) -> ModuleType:
         for folder in self.plugins:
@@ -73,17 +79,35 @@ class Registry:
 def unknown(what: str, found: str, known: Sequence[str]) -> str:
     """One sentence for a name that is not known, with the nearest known one."""
     near = difflib.get_close_matches(found, known, n=1)
-    hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(known)}."
+    hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(known) or 'none'}."
     return f"unknown {what} `{found}`.{hint}"
 
 
 @cache
 def _builtin(package: str) -> tuple[str, ...]:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.submodule_search_locations is None:
-        raise ConfigError(f"package `{package}` is not installed; reinstall curate-llm.")
-    found = pkgutil.iter_modules(list(spec.submodule_search_locations))
+    found = pkgutil.iter_modules([str(_folder(package))])
     return tuple(module.name for module in found if not module.name.startswith("_"))
+
+
+def check_installation() -> None:
+    """Raise ConfigError if other code of the name `scorers` or `pipelines` stands before ours."""
+    for package in ("scorers", "pipelines"):
+        _folder(package)
+
+
+def _folder(package: str) -> Path:
+    """The folder of one of our packages. Raises ConfigError if Python would import another one."""
+    ours = Path(__file__).resolve().parents[1].joinpath(*package.split("."))
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ConfigError(f"package `{package}` is not installed; reinstall curate-llm.")
+    places = [Path(place) for place in spec.submodule_search_locations or [spec.origin or package]]
+    if any(place.resolve() == ours for place in places):
+        return ours
+    raise ConfigError(
+        f"`{package}` is imported from {places[0]}, which shadows curate's own in {ours}. "
+        "Rename it, or start from another folder: the working directory comes first on Python's path."
+    )
 
 
 @cache
@@ -93,7 +117,11 @@ def _load(file: Path, module_name: str) -> ModuleType:
         raise ConfigError(f"{file}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise ConfigError(f"{file}: cannot be imported. {type(error).__name__}: {error}") from error
     return module
 
 

@@ -3,16 +3,70 @@
 Imports neither torch nor ray nor polars, so that `curate check` is quick.
 """
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
+from curate import phrases
 from curate.component import Component
+from curate.errors import Problem
+from curate.methods import (
+    METHODS_OF,
+    SEVERAL,
+    STAGE_CLASSES,
+    STAGE_KINDS,
+    MethodOf,
+    StageKind,
+    read_component,
+    read_method,
+    registry_in,
+    stage_class,
+    write_method,
+)
+from curate.registry import Registry
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _fraction(value: Any) -> Any:
+    """5% as 0.05; what is no percentage is left to the checks of a number."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]*\.?[0-9]+ *%", value.strip()):
+        return float(value.strip().removesuffix("%")) / 100
+    return value
+
+
+Fraction = Annotated[
+    float,
+    Field(ge=0, le=1),
+    BeforeValidator(_fraction),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "string", "pattern": "^ *[0-9]*[.]?[0-9]+ *% *$"},
+            ]
+        }
+    ),
+]
+"""A share from 0 to 1; a user may also write `5%`."""
+
 Format = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"]
 
 
@@ -41,8 +95,27 @@ class SourceSpec(Spec):
     )
 
 
-class ModelSpec(Spec):
-    """A model and how to load it."""
+class PathOrMapping(Spec):
+    """A spec that may be written as its path alone.
+
+    pydantic hands what a validator like this one has seen to the fields as Python values, of which it
+    refuses a list for a tuple: keep the fields to text, numbers, choices and mappings.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+class ModelSpec(PathOrMapping):
+    """A model and how to load it; text alone is its path."""
 
     path: str = Field(description="hub id, local folder, a .gguf file, or package:NAME")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
@@ -67,8 +140,8 @@ class TokenSpec(Spec):
     )
 
 
-class TargetSpec(Spec):
-    """Examples of what the tuned model should be good at."""
+class TargetSpec(PathOrMapping):
+    """Examples of what the tuned model should be good at; text alone is their path."""
 
     path: str = Field(description="as in a source")
     format: Format = Field(default="auto", description="as in a source")
@@ -84,18 +157,111 @@ class Resources(Spec):
     batch_tokens: int | None = Field(default=None, ge=1, description="padded tokens per forward pass")
 
 
-StageKind = Literal["clean", "score", "select", "embed", "cluster", "mix", "train", "evaluate"]
-STAGE_KINDS: tuple[StageKind, ...] = (
-    "clean", "score", "select", "embed", "cluster", "mix", "train", "evaluate",
-)  # fmt: skip
-
-
 class StageEntry(Spec):
-    """One item of `stages:`: its kind, the methods in it, in order, and its resources."""
+    """One item of `stages:`: its kind, the methods in it, in order, and its resources.
+
+    Written as a mapping of the kind to its body, `{select: {top: {by: loss, budget: 10%}}}`, beside an
+    optional `resources`.
+    """
 
     kind: StageKind
-    methods: tuple[SerializeAsAny[Component], ...] = Field(min_length=1)
+    methods: tuple[Component, ...] = Field(min_length=1)
     resources: Resources = Resources()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+        """From the written form; a StageEntry made in Python passes its fields."""
+        if isinstance(value, Mapping) and "methods" in value and "kind" in value:
+            return value
+        return _read_entry(value, registry_in(info))
+
+    @model_serializer
+    def _write(self) -> dict[str, Any]:
+        """The written form."""
+        bodies: list[Any] = [write_method(method) for method in self.methods]
+        if self.kind in STAGE_CLASSES:
+            bodies = [self.methods[0].model_dump(mode="json")]
+        written: dict[str, Any] = {self.kind: bodies if self.kind in SEVERAL else bodies[0]}
+        if self.resources != Resources():
+            written["resources"] = self.resources.model_dump(mode="json", exclude_none=True)
+        return written
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {STAGE_MARKER: True}
+
+
+STAGE_MARKER = "x-stage"
+"""Stands in a JSON schema for an item of `stages` until `curate.schema` puts its forms in."""
+
+
+def _read_entry(value: Any, registry: Registry) -> dict[str, Any]:
+    """The fields of a StageEntry from its written form. Raises ValidationError with all problems."""
+    if not isinstance(value, Mapping):
+        kinds = ", ".join(STAGE_KINDS)
+        raise phrases.raised(
+            [Problem((), f"must be a mapping of one kind ({kinds}). Got {phrases.shown(value)}.")], "stage"
+        )
+    found = [
+        Problem((key,), f"unknown key `{key}`.{phrases.near(key, [*STAGE_KINDS, 'resources'])}", at_key=True)
+        for key in value
+        if key not in (*STAGE_KINDS, "resources")
+    ]
+    kinds_given = [kind for kind in STAGE_KINDS if kind in value]
+    if len(kinds_given) > 1:
+        given = " and ".join(f"`{kind}`" for kind in kinds_given)
+        found.append(Problem((), f"must have one kind of stage. Got {given}. Make each an item of its own."))
+    elif not kinds_given and not found:
+        found.append(Problem((), f"must have one kind of stage ({', '.join(STAGE_KINDS)}). Got none."))
+    read: dict[str, Any] = {"methods": ()}
+    for kind in kinds_given:
+        try:
+            read |= {"kind": kind, "methods": _read_body(kind, value[kind], registry)}
+        except ValidationError as error:
+            found += _moved(error, value[kind], kind)
+    if "resources" in value:
+        try:
+            read["resources"] = Resources.model_validate_json(json.dumps(value["resources"]), strict=True)
+        except ValidationError as error:
+            problems = phrases.problems(error, Resources, value["resources"])
+            found += [Problem(("resources", *each.where), each.message, each.at_key) for each in problems]
+    if found:
+        raise phrases.raised(found, "stage")
+    return read
+
+
+def _read_body(kind: str, body: Any, registry: Registry) -> tuple[Component, ...]:
+    """The methods of a stage."""
+    if kind in STAGE_CLASSES:
+        return (read_component(stage_class(kind), body, registry),)
+    if not isinstance(body, list):
+        return (read_method(METHODS_OF[kind], body, registry),)
+    if kind not in SEVERAL:
+        raise phrases.raised([Problem((), f"must be one method, not a list: `{kind}` takes one.")], kind)
+    found, methods = [], []
+    for index, each in enumerate(body):
+        try:
+            methods.append(read_method(METHODS_OF[kind], each, registry))
+        except ValidationError as error:
+            found += _moved(error, each, index)
+    if not body:
+        found.append(Problem((), "must have at least one method. Got an empty list."))
+    names = [method.name for method in methods]
+    if kind == "score":
+        twice = sorted({name for name in names if names.count(name) > 1})
+        found += [Problem((), f"`{name}` is listed twice. Remove one.") for name in twice]
+    if found:
+        raise phrases.raised(found, kind)
+    return tuple(methods)
+
+
+def _moved(error: ValidationError, value: Any, part: str | int) -> list[Problem]:
+    """The problems of a part, at their places in the whole."""
+    found = phrases.problems(error, Component, value)
+    return [Problem((part, *each.where), each.message, each.at_key) for each in found]
 
 
 class Config(Spec):
@@ -108,7 +274,9 @@ class Config(Spec):
     sources: tuple[SourceSpec, ...] = Field(min_length=1, description="the pool")
     target: TargetSpec | None = Field(default=None, description="what the tuned model should be good at")
     stages: tuple[StageEntry, ...] = Field(min_length=1, description="in this order")
-    pipeline: SerializeAsAny[Component] = Field(description="the shape that wraps the list of stages")
+    pipeline: Annotated[Component, MethodOf("pipelines")] = Field(
+        default="straight", validate_default=True, description="the shape that wraps the list of stages"
+    )
     plugins: tuple[Path, ...] = Field(default=(), description="folders with methods of your own")
     max_bad_fraction: Fraction = Field(
         default=0.01, description="share of unreadable rows above which the run stops"
@@ -116,3 +284,15 @@ class Config(Spec):
     max_null_fraction: Fraction = Field(
         default=0.01, description="share of rows without a score above which the run stops"
     )
+
+    @field_validator("sources")
+    @classmethod
+    def _names_differ(cls, sources: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
+        names = [source.name for source in sources]
+        twice = [index for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            raise phrases.raised(
+                [Problem((index, "name"), f"`{names[index]}` names two sources.") for index in twice],
+                "sources",
+            )
+        return sources
