@@ -7,7 +7,7 @@ or `rows:<name>` for an earlier set of rows. A stage that adds `drop_reason` dro
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 import polars as pl
 
 from curate.reader import Reader
+from curate.runner import Task
 from curate.spec import Resources
+from curate.store import Entry, Shard
 
 DROP = "drop_reason"
 
@@ -47,6 +49,19 @@ class Stage(ABC):
         """Everything beside the inputs that can change the result, as JSON values."""
 
     @property
+    def outputs(self) -> Mapping[str, frozenset[str]]:
+        """The outputs, by the label under which each is stored, and what each adds. One, but for row stages."""
+        return {self.label: self.adds}
+
+    def output_identity(self, output: str) -> dict[str, Any]:
+        """As `identity`, for one output."""
+        return self.identity()
+
+    def output_needs(self, output: str) -> frozenset[str]:
+        """As `needs`, for one output."""
+        return self.needs
+
+    @property
     def uses_model(self) -> bool:
         """Whether workers hold a neural model, and so get a GPU where there is one."""
         return False
@@ -55,6 +70,16 @@ class Stage(ABC):
     def directions(self) -> Mapping[str, bool | None]:
         """For each score column that it adds, whether higher is better."""
         return {}
+
+    @property
+    def null_limit(self) -> float | None:
+        """The share of nulls in a score column above which the run stops; None for no limit."""
+        return None
+
+    @property
+    def names_rows(self) -> tuple[str, ...]:
+        """Names under which the rows that live after this stage are set aside (`rows:<name>`)."""
+        return ()
 
     def predicted_rows(self, rows: int) -> int:
         """How many of `rows` will be left after this stage, as far as that is known beforehand."""
@@ -70,17 +95,9 @@ class RowStage(Stage, ABC):
     """
 
     @property
-    def outputs(self) -> Mapping[str, frozenset[str]]:
-        """The outputs, by the label under which each is stored, and the columns of each."""
-        return {self.label: self.adds}
-
-    def output_identity(self, output: str) -> dict[str, Any]:
-        """As `identity`, for one output."""
-        return self.identity()
-
-    def output_needs(self, output: str) -> frozenset[str]:
-        """As `needs`, for one output."""
-        return self.needs
+    def quarantines(self) -> bool:
+        """Whether a dropped row counts as unreadable, not as rejected."""
+        return False
 
     @property
     def min_shard_rows(self) -> int:
@@ -94,6 +111,19 @@ class RowStage(Stage, ABC):
     @abstractmethod
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """The columns of the named outputs for these rows, in their order. Pure."""
+
+
+@dataclass(frozen=True)
+class SourceStage(Stage, ABC):
+    """Reads rows from outside: its units are files, each of which becomes several shards."""
+
+    @abstractmethod
+    def units(self) -> Sequence[Any]:
+        """What a worker reads at a time."""
+
+    @abstractmethod
+    def task(self, entry: Entry, finished: Mapping[str, Shard]) -> Task:
+        """The work on a unit: write those of its shards that are not finished, return all new ones."""
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,12 @@ class Manifest:
     shards: Sequence[Shard]
     rows: int
     kept: int | None
+    quarantined: int
+    nulls: Mapping[str, int]
     tokens: int
     seconds: float
     peak_memory_bytes: int
     notes: Mapping[str, Any]
-    quarantined: int = 0
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":

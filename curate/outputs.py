@@ -1,0 +1,183 @@
+"""Outputs: the tables of a run's folder, gathered from the store when its stages are done.
+
+`scores.parquet` holds every row that was scored, also the losers; `selection.parquet` the rows that
+were kept to the end; `dropped.parquet` the others, each with the stage and the reason;
+`quarantine.jsonl` what could not be read. Texts are not copied.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from curate.stage import DROP
+from curate.stages.mix import SCHEDULE
+from curate.store import Manifest, replacing
+
+KEYS = ("position", "uid", "id", "source")
+CARRIED = ("tokens", "supervised_tokens", "cluster", "cluster_distance", "duplicate_of")
+"""Columns beside the scores that scores.parquet and selection.parquet carry where they exist."""
+
+
+def write_outputs(folder: Path, store: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write all tables and copy the artifacts of a run whose stages are in `records`, in order."""
+    keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
+    write_quarantine(folder, store, records)
+    write_dropped(folder, store, records, keys)
+    measured = _measured(store, records)
+    if measured is not None:
+        _write(keys.join(measured, on="position", how="inner"), folder / "scores.parquet")
+    selection = _survivors(store, records, keys)
+    if measured is not None:
+        selection = selection.join(measured, on="position", how="left")
+    _write(selection.sort("rank", "position", nulls_last=True), folder / "selection.parquet")
+    for record in records:
+        for name in record["adds"]:
+            if name.startswith("artifact:"):
+                _publish(folder, name.removeprefix("artifact:"), store / record["folder"] / "files")
+
+
+def write_quarantine(folder: Path, store: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write quarantine.jsonl from what is known so far; return the causes, one per row."""
+    causes: list[str] = []
+    with replacing(folder / "quarantine.jsonl") as temporary, temporary.open("wb") as stream:
+        for line in _quarantined(store, records):
+            causes.append(line["cause"])
+            stream.write(orjson.dumps(line) + b"\n")
+    return causes
+
+
+def _quarantined(store: Path, records: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for record in records:
+        if not record["quarantined"]:
+            continue
+        entry = store / record["folder"]
+        for path in sorted(entry.glob("quarantine-*.jsonl")):
+            yield from (orjson.loads(line) for line in path.read_bytes().splitlines())
+        if DROP in record["adds"] and record is not records[0]:
+            bad = pl.scan_parquet(_shards(store, record)).filter(pl.col(DROP).is_not_null())
+            origin = pl.scan_parquet(_shards(store, records[0])).select(*KEYS, "file", "line", "record")
+            found = bad.select("position", pl.col(DROP).alias("cause")).join(origin, on="position", how="left")
+            for row in found.sort("position").collect().iter_rows(named=True):
+                yield {
+                    "file": row["file"],
+                    "line": row["line"],
+                    "source": row["source"],
+                    "id": row["id"],
+                    "cause": row["cause"],
+                    "record": row["record"][:2000],
+                }
+
+
+def write_dropped(
+    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], keys: pl.LazyFrame
+) -> None:
+    """Write dropped.parquet: every row that a stage rejected, once."""
+    parts = [
+        pl.scan_parquet(_shards(store, record))
+        .filter(pl.col(DROP).is_not_null())
+        .select("position", pl.lit(record["name"]).alias("stage"), pl.col(DROP).alias("reason"))
+        for record in records[1:]
+        if DROP in record["adds"] and not record["quarantined"]
+    ]
+    empty = pl.LazyFrame(schema={"position": pl.Int64, "stage": pl.String, "reason": pl.String})
+    dropped = pl.concat([empty, *parts]).join(keys, on="position", how="left")
+    _write(dropped.select(*KEYS, "stage", "reason").sort("position"), folder / "dropped.parquet")
+
+
+def _measured(store: Path, records: Sequence[Mapping[str, Any]]) -> pl.LazyFrame | None:
+    """Every score (the last one computed, where a column was computed twice) and what is carried beside."""
+    latest: dict[str, Mapping[str, Any]] = {}
+    scored = False
+    for record in records:
+        for name in record["adds"]:
+            if name.startswith("score.") or name in CARRIED:
+                latest[name] = record
+                scored = scored or name.startswith("score.")
+    if not scored:
+        return None
+    by_entry: dict[str, list[str]] = {}
+    for name, record in latest.items():
+        by_entry.setdefault(record["folder"], []).append(name)
+    folders = {record["folder"]: record for record in latest.values()}
+    rows = pl.concat(
+        [
+            pl.scan_parquet(_shards(store, folders[folder])).select("position")
+            for folder, names in by_entry.items()
+            if any(name.startswith("score.") for name in names)
+        ]
+    ).unique()
+    for folder, names in by_entry.items():
+        part = pl.scan_parquet(_shards(store, folders[folder])).select("position", *sorted(names))
+        rows = rows.join(part, on="position", how="left")
+    ordered = [*sorted(name for name in latest if name.startswith("score.")), *(c for c in CARRIED if c in latest)]
+    return rows.select("position", *ordered).sort("position")
+
+
+def _survivors(store: Path, records: Sequence[Mapping[str, Any]], keys: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows that no stage dropped, with the rank and reason of the last select and the schedule's repeats."""
+    alive = keys
+    selects = [record for record in records if "rank" in record["adds"]]
+    for record in records:
+        if DROP in record["adds"]:
+            kept = pl.scan_parquet(_shards(store, record)).filter(pl.col(DROP).is_null()).select("position")
+            alive = alive.join(kept, on="position", how="semi")
+    if selects:
+        ledger = pl.scan_parquet(_shards(store, selects[-1])).select("position", "rank", "reason")
+        alive = alive.join(ledger, on="position", how="left")
+    else:
+        alive = alive.with_columns(
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("rank"), pl.lit("kept by every stage").alias("reason")
+        )
+    schedules = [record for record in records if "artifact:schedule" in record["adds"]]
+    if not schedules:
+        return alive.with_columns(pl.lit(1, dtype=pl.UInt32).alias("repeats"))
+    draws = pl.scan_parquet(store / schedules[-1]["folder"] / "files" / SCHEDULE)
+    repeats = draws.group_by("position").agg(pl.len().alias("repeats"))
+    return alive.join(repeats, on="position", how="left").with_columns(pl.col("repeats").fill_null(0))
+
+
+def _shards(store: Path, record: Mapping[str, Any]) -> list[Path]:
+    entry = store / record["folder"]
+    shards = Manifest.read(entry / "manifest.json").shards
+    return [entry / shard.file for shard in shards if shard.file.endswith(".parquet")]
+
+
+def _write(frame: pl.LazyFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        frame.collect().write_parquet(temporary)
+
+
+def _publish(folder: Path, name: str, files: Path) -> None:
+    """Put an artifact where users look for it: hard links where the file system has them, else copies."""
+    if name == "evaluation":
+        shutil.copyfile(files / "eval.json", folder / "eval.json")
+        return
+    if name == "schedule":
+        shutil.copyfile(files / SCHEDULE, folder / SCHEDULE)
+        return
+    if name == "adapter":
+        name = "adapter" if (files / "adapter_config.json").exists() else "model"
+    elif not name.startswith("adapter"):
+        return
+    target = folder / name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(files, target, copy_function=_link)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run."""
+    return json.loads(path.read_bytes())

@@ -1,0 +1,178 @@
+"""Pipeline: an ordered list of stages, built from a configuration, checked, planned, run.
+
+The list is that of `stages:` with what the engine adds itself in front: ingest, tokenize (where there
+is a model), hold out (where there is an evaluation). Other shapes of pipeline wrap the same list.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+from curate.cleaner import Deduplicator, Filter
+from curate.clusterer import Clusterer
+from curate.component import Component
+from curate.engine import Engine
+from curate.errors import ConfigError
+from curate.mixer import Mixer
+from curate.numerics.seeds import derive
+from curate.scorer import Scorer
+from curate.selector import Selector
+from curate.spec import Config, ModelSpec, Resources, SourceSpec, StageEntry
+from curate.stage import Stage
+from curate.stages.clean import clean_stages
+from curate.stages.cluster import Cluster
+from curate.stages.embed import Embed, EmbedRows
+from curate.stages.evaluate import Evaluate, EvaluateHeldOut, TuneBaseline
+from curate.stages.hold_out import HoldOut
+from curate.stages.ingest import Ingest
+from curate.stages.mix import Mix
+from curate.stages.models import ModelHandle
+from curate.stages.score import score_stages
+from curate.stages.select import Select, directions
+from curate.stages.tokenize import Tokenize
+from curate.stages.train import TrainSelection, Tuning
+from curate.training.spec import Train
+from curate.view import View
+
+TARGET_SOURCE = "target"
+
+PROVIDERS = {
+    "cluster": "a `cluster` stage",
+    "cluster_distance": "a `cluster` stage",
+    "embedding": "an `embed` stage",
+    "artifact:adapter": "a `train` stage",
+    "artifact:schedule": "a `mix` stage",
+    **dict.fromkeys(("input_ids", "supervised", "tokens", "supervised_tokens"), "`model:` in the configuration"),
+}
+
+
+class Pipeline(Component, ABC):
+    """A shape of pipeline: how the list of stages is run (once, in rounds, per method …)."""
+
+    @abstractmethod
+    def run(self, config: Config, engine: Engine) -> View:
+        """Run the stages of `config` on the engine; return the last view."""
+
+
+class EntryError(ConfigError):
+    """A configuration error that concerns one item of `stages:`."""
+
+    def __init__(self, entry: int, message: str) -> None:
+        super().__init__(message)
+        self.entry = entry
+
+
+def build(config: Config) -> tuple[Stage, ...]:
+    """The stages of a configuration, in order, checked: every column that one needs, an earlier one adds.
+
+    Finds no files and loads no model. Raises ConfigError (EntryError for an item of `stages:`).
+    """
+    stages = _front(config)
+    known: dict[str, bool | None] = {}
+    train: Train | None = None
+    mixed = False
+    for index, entry in enumerate(config.stages):
+        if train is not None and entry.kind != "evaluate":
+            raise EntryError(index, f"`{entry.kind}` comes after `train`; only `evaluate` may.")
+        if mixed and entry.kind in ("clean", "select"):
+            raise EntryError(index, f"`{entry.kind}` comes after `mix`, whose schedule it would break. Move it before.")
+        if entry.kind == "train":
+            train = cast(Train, entry.methods[0])
+        elif entry.kind == "evaluate" and train is None:
+            raise EntryError(index, "`evaluate` needs a `train` stage before it.")
+        stages += _expand(config, entry, index, known, train, mixed)
+        mixed = mixed or entry.kind == "mix"
+        for stage in stages:
+            known |= stage.directions
+    _check(stages)
+    return tuple(stages)
+
+
+def _front(config: Config) -> list[Stage]:
+    evaluations = [method for entry in config.stages for method in entry.methods if isinstance(method, Evaluate)]
+    if len(evaluations) > 1:
+        raise ConfigError("stages: there must be at most one `evaluate`. Found several.")
+    held = evaluations[0].sources if evaluations else ()
+    target = ()
+    if config.target is not None:
+        spec = config.target
+        target = (SourceSpec(name=TARGET_SOURCE, path=spec.path, format=spec.format, columns=spec.columns),)
+    sources = (*config.sources, *held, *target)
+    names = [source.name for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"sources: names must differ. Found {', '.join(twice)} more than once.")
+    stages: list[Stage] = [Ingest("ingest", None, Resources(), sources)]
+    if config.model is not None:
+        stages.append(Tokenize("tokenize", None, Resources(), ModelHandle(config.model), config.tokens))
+    if evaluations or target:
+        reserved = tuple(source.name for source in (*held, *target))
+        fraction = evaluations[0].held_out if evaluations else 0.0
+        stages.append(HoldOut("hold_out", None, Resources(), fraction, reserved, derive(config.seed, "hold_out")))
+    return stages
+
+
+def _expand(
+    config: Config,
+    entry: StageEntry,
+    index: int,
+    known: dict[str, bool | None],
+    train: Train | None,
+    mixed: bool,
+) -> Sequence[Stage]:
+    kind, resources, methods = entry.kind, entry.resources, entry.methods
+    model = ModelHandle(config.model) if config.model else None
+    seed = derive(config.seed, f"{index}.{kind}")
+    try:
+        if kind == "clean":
+            cleaners = cast(tuple[Filter | Deduplicator, ...], methods)
+            return [stage for method in cleaners for stage in clean_stages(method, index, resources)]
+        if kind == "score":
+            scorers = cast(tuple[Scorer, ...], methods)
+            return score_stages(scorers, index, resources, model, config.max_null_fraction)
+        if kind == "select":
+            selector = cast(Selector, methods[0])
+            return [Select(f"select.{selector.name}", index, resources, selector, seed, directions(known))]
+        if kind == "embed":
+            spec = cast(Embed, methods[0])
+            handle = model if spec.model == "states" else ModelHandle(ModelSpec(path=spec.model))
+            if handle is None:
+                raise ConfigError("embed: `model: states` reads the run's model, and there is none. Add `model:`.")
+            return [EmbedRows("embed", index, resources, spec, handle)]
+        if kind == "cluster":
+            clusterer = cast(Clusterer, methods[0])
+            return [Cluster(f"cluster.{clusterer.name}", index, resources, clusterer, seed)]
+        if kind == "mix":
+            mixer = cast(Mixer, methods[0])
+            return [Mix(f"mix.{mixer.name}", index, resources, mixer, seed, directions(known))]
+        if model is None or train is None:
+            raise ConfigError(f"{kind}: there is no model to tune. Add `model:` to the configuration.")
+        tuning = Tuning(train, model, derive(config.seed, "train"))
+        if kind == "train":
+            return [TrainSelection("train", index, resources, tuning, mixed)]
+        evaluate = cast(Evaluate, methods[0])
+        baselines = [
+            TuneBaseline(f"train.{name}", index, resources, name, tuning, mixed) for name in evaluate.baselines
+        ]
+        return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model)]
+    except EntryError:
+        raise
+    except ConfigError as error:
+        raise EntryError(index, str(error)) from error
+
+
+def _check(stages: Sequence[Stage]) -> None:
+    """Every need is met by an earlier stage. Raises EntryError naming the column and what adds it."""
+    present: set[str] = set()
+    for stage in stages:
+        for need in sorted(stage.needs):
+            if need not in present:
+                provider = PROVIDERS.get(need)
+                if provider is None and need.startswith("score."):
+                    provider = f"`score: [{need.split('.')[1]}]`"
+                if provider is None and need.startswith("meta."):
+                    provider = f"`metadata: [{need.removeprefix('meta.')}]` of every source that has it"
+                advice = f"Add {provider} before it." if provider else "No stage adds that."
+                message = f"`{stage.label}` needs `{need}`, which nothing before it adds. {advice}"
+                raise EntryError(stage.entry, message) if stage.entry is not None else ConfigError(message)
+        present |= stage.adds | {f"rows:{name}" for name in stage.names_rows}
