@@ -27,16 +27,21 @@ WORDS = (
 ).split()
 
 
-def tiny_tokenizer(chat_template: str | None = CHATML) -> Any:
-    """A PreTrainedTokenizerFast: 256 bytes, a few merges, four special tokens; no BOS.
+def tiny_tokenizer(
+    chat_template: str | None = CHATML,
+    eos: str = "<|im_end|>",
+    bos: str | None = None,
+    more_special: tuple[str, ...] = (),
+) -> Any:
+    """A PreTrainedTokenizerFast: 256 bytes, a few merges, four special tokens and `more_special`.
 
-    eos is <|im_end|>, pad is <|pad|>. chat_template: the template to set, None for none.
+    chat_template: the template to set, None for none. eos, bos: among the special tokens; pad is <|pad|>.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*SPECIAL_TOKENS, *alphabet, *MERGES]
+    pieces = [*SPECIAL_TOKENS, *alphabet, *MERGES, *more_special]
     tokenizer = Tokenizer(
         models.BPE(
             vocab={piece: index for index, piece in enumerate(pieces)},
@@ -47,9 +52,10 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
+        eos_token=eos,
+        bos_token=bos,
         pad_token="<|pad|>",
-        additional_special_tokens=["<|endoftext|>", "<|im_start|>"],
+        additional_special_tokens=[*SPECIAL_TOKENS, *more_special],
         clean_up_tokenization_spaces=False,
         model_max_length=2048,
     )
@@ -111,7 +117,7 @@ def toy_rows(n: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def toy_records(n: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """n records of each format: messages, sharegpt, alpaca, prompt_completion, text (same seed, same rows)."""
+    """n records of each format: messages, sharegpt, alpaca, prompt_completion."""
     generator = random.Random(seed)
 
     def some(words: int) -> str:

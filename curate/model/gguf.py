@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from curate.errors import ConfigError
 from curate.model.folders import file_hash
@@ -52,9 +53,13 @@ def _write(gguf: Path, folder: Path) -> None:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
     except ImportError as error:
-        raise ConfigError(f"model {gguf}: reading GGUF needs the package gguf: `pip install gguf`.") from error
+        raise ConfigError(
+            f"model {gguf}: reading GGUF needs the package gguf: `pip install gguf`."
+        ) from error
     except (ValueError, OSError, KeyError) as error:
         raise ConfigError(f"model {gguf}: transformers cannot read this GGUF file: {error}") from error
     # The weights are plain float32 now; what marks them as quantised would stop save_pretrained.

@@ -89,7 +89,7 @@ def choose_dtype(dtype: str, device: str) -> tuple[str, str]:
     capabilities = torch.cpu.get_capabilities()
     names = ("bf16", "sve_bf16") if capabilities["architecture"] == "aarch64" else ("amx_bf16", "avx512_bf16")
     found = [name for name in names if capabilities.get(name)]
-    if found and torch.backends.mkldnn.is_available():
+    if found and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "bfloat16", f"auto: the processor has {found[0]}"
     return "float32", f"auto: the processor has none of {', '.join(names)}"
 

@@ -22,7 +22,20 @@ Tools = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
 
 MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-FIXED_DAY = datetime.datetime(2024, 7, 26)
+DIRECTIVES = ("%d", "%-d", "%e", "%b", "%B", "%m", "%-m", "%y", "%Y", "%a", "%A", "%j")
+"""What a template may ask of a date."""
+
+
+def with_fixed_day(template: str) -> str:
+    """The template with its clock stopped at 26 July 2024, midnight; unchanged if it asks for no date.
+
+    A macro of the clock's name shadows it, as transformers hands no function on to a template.
+    """
+    if "strftime_now" not in template:
+        return template
+    day = datetime.datetime(2024, 7, 26, tzinfo=datetime.UTC)
+    replaced = "".join(f" | replace({name!r}, {day.strftime(name)!r})" for name in DIRECTIVES)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{replaced} }}}}{{% endmacro +%}}{template}"
 
 
 class BadTokens(DataError):
@@ -92,8 +105,8 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """tokenizer: one with a chat template, read now (a later change is not seen)."""
-        self._plain: str = tokenizer.get_chat_template()
-        self._with_tools: str = tokenizer.get_chat_template(tools=[{}])
+        self._plain = with_fixed_day(tokenizer.get_chat_template())
+        self._with_tools = with_fixed_day(tokenizer.get_chat_template(tools=[{}]))
         self._special = dict(tokenizer.special_tokens_map)
         closers = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         if tokenizer.eos_token is not None:
@@ -130,7 +143,9 @@ class ChatRenderer:
         assistant = [index for index, message in enumerate(chat) if message["role"] == "assistant"]
         if len(marks) == len(assistant):
             chosen = set(turns)
-            return Rendered(text, [mark for mark, index in zip(marks, assistant, strict=True) if index in chosen])
+            return Rendered(
+                text, [mark for mark, index in zip(marks, assistant, strict=True) if index in chosen]
+            )
         if len(turns) == len(assistant):
             return Rendered(text, marks)
         raise BadTokens(
@@ -189,18 +204,18 @@ class ChatRenderer:
     ) -> tuple[str, list[Span]]:
         """The text, and the spans of the generation markers if asked for."""
         from jinja2.exceptions import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from transformers.utils import chat_template_utils
 
+        render: Any = chat_template_utils.render_jinja_template
         try:
-            texts, marks = render_jinja_template(
+            texts, marks = render(
                 conversations=[chat],
                 tools=[dict(tool) for tool in tools] if tools else None,
                 chat_template=template,
                 return_assistant_tokens_mask=markers,
                 add_generation_prompt=prompt,
-                strftime_now=FIXED_DAY.strftime,
                 **self._special,
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise BadTokens(f"the chat template refuses the conversation: {error}") from error
-        return texts[0], [tuple(mark) for mark in marks[0]] if markers else []
+        return texts[0], list(marks[0]) if markers else []

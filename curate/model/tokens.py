@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.errors import ConfigError, CurateError
+from curate.errors import ConfigError
 from curate.model.spans import BadTokens, ChatRenderer, Rendered, render_plain, trained_turns
 
 if TYPE_CHECKING:
@@ -199,9 +199,10 @@ def _exact_backend(tokenizer: PreTrainedTokenizerBase) -> tokenizers.Tokenizer:
 
     if not tokenizer.is_fast:
         raise ConfigError(
-            f"the tokenizer must be a fast one (tokenizer.json), for token offsets. Got {type(tokenizer).__name__}."
+            f"the tokenizer must be a fast one (tokenizer.json), for token offsets. Got "
+            f"{type(tokenizer).__name__}."
         )
-    state = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     _keep_white_space(state["post_processor"])
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     backend.no_truncation()
