@@ -72,10 +72,18 @@ def after(planned: Planned, view: View) -> View:
 class Engine:
     """Runs one stage after another."""
 
-    def __init__(self, store: Path, runner: Runner, observer: Observer) -> None:
+    def __init__(
+        self,
+        store: Path,
+        runner: Runner,
+        observer: Observer,
+        after_stage: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        """after_stage: called with the record of each stage as soon as it is complete."""
         self.store = store
         self.runner = runner
         self.observer = observer
+        self.after_stage = after_stage
         self.records: list[dict[str, Any]] = []
 
     def run(self, stage: Stage, view: View) -> View:
@@ -197,6 +205,7 @@ class Engine:
         }
         self.records.append(record)
         self.observer.finished(record)
+        self.after_stage(record)
         if stage.null_limit is not None:
             limit = stage.null_limit
             bad = [

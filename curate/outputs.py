@@ -5,7 +5,6 @@ were kept to the end; `dropped.parquet` the others, each with the stage and the 
 `quarantine.jsonl` what could not be read. Texts are not copied.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from curate.data.rows import FILE_BITS, RECORD_CHARACTERS
 from curate.stage import DROP
 from curate.stages.mix import SCHEDULE
 from curate.store import Manifest, replacing
@@ -24,10 +24,12 @@ CARRIED = ("tokens", "supervised_tokens", "cluster", "cluster_distance", "duplic
 """Columns beside the scores that scores.parquet and selection.parquet carry where they exist."""
 
 
-def write_outputs(folder: Path, store: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def write_outputs(
+    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
+) -> None:
     """Write all tables and copy the artifacts of a run whose stages are in `records`, in order."""
     keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
-    write_quarantine(folder, store, records)
+    write_quarantine(folder, store, records, files)
     write_dropped(folder, store, records, keys)
     measured = _measured(store, records)
     if measured is not None:
@@ -42,36 +44,43 @@ def write_outputs(folder: Path, store: Path, records: Sequence[Mapping[str, Any]
                 _publish(folder, name.removeprefix("artifact:"), store / record["folder"] / "files")
 
 
-def write_quarantine(folder: Path, store: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write quarantine.jsonl from what is known so far; return the causes, one per row."""
+def write_quarantine(
+    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
+) -> list[str]:
+    """Write quarantine.jsonl from what is known so far; return the causes, one per row.
+
+    files: the names of the ingested files, by file index.
+    """
     causes: list[str] = []
     with replacing(folder / "quarantine.jsonl") as temporary, temporary.open("wb") as stream:
-        for line in _quarantined(store, records):
+        for line in _quarantined(store, records, files):
             causes.append(line["cause"])
             stream.write(orjson.dumps(line) + b"\n")
     return causes
 
 
-def _quarantined(store: Path, records: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+def _quarantined(
+    store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
+) -> Iterable[dict[str, Any]]:
     for record in records:
         if not record["quarantined"]:
             continue
-        entry = store / record["folder"]
-        for path in sorted(entry.glob("quarantine-*.jsonl")):
+        for path in sorted((store / record["folder"]).glob("quarantine-*.jsonl")):
             yield from (orjson.loads(line) for line in path.read_bytes().splitlines())
-        if DROP in record["adds"] and record is not records[0]:
-            bad = pl.scan_parquet(_shards(store, record)).filter(pl.col(DROP).is_not_null())
-            origin = pl.scan_parquet(_shards(store, records[0])).select(*KEYS, "file", "line", "record")
-            found = bad.select("position", pl.col(DROP).alias("cause")).join(origin, on="position", how="left")
-            for row in found.sort("position").collect().iter_rows(named=True):
-                yield {
-                    "file": row["file"],
-                    "line": row["line"],
-                    "source": row["source"],
-                    "id": row["id"],
-                    "cause": row["cause"],
-                    "record": row["record"][:2000],
-                }
+        if record is records[0]:
+            continue
+        bad = pl.scan_parquet(_shards(store, record)).filter(pl.col(DROP).is_not_null())
+        origin = pl.scan_parquet(_shards(store, records[0])).select(*KEYS, "line", "record")
+        found = bad.select("position", pl.col(DROP).alias("cause")).join(origin, on="position", how="left")
+        for row in found.sort("position").collect().iter_rows(named=True):
+            yield {
+                "file": files[row["position"] >> FILE_BITS],
+                "line": row["line"],
+                "ordinal": row["position"] & ((1 << FILE_BITS) - 1),
+                "source": row["source"],
+                "cause": row["cause"],
+                "record": row["record"][:RECORD_CHARACTERS],
+            }
 
 
 def write_dropped(
@@ -176,8 +185,3 @@ def _link(source: str, target: str) -> str:
     except OSError:
         shutil.copyfile(source, target)
     return target
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run."""
-    return json.loads(path.read_bytes())

@@ -12,7 +12,7 @@ from curate.cleaner import Deduplicator, Filter
 from curate.clusterer import Clusterer
 from curate.component import Component
 from curate.engine import Engine
-from curate.errors import ConfigError
+from curate.errors import ConfigError, Problem
 from curate.mixer import Mixer
 from curate.numerics.seeds import derive
 from curate.scorer import Scorer
@@ -54,18 +54,15 @@ class Pipeline(Component, ABC):
         """Run the stages of `config` on the engine; return the last view."""
 
 
-class EntryError(ConfigError):
-    """A configuration error that concerns one item of `stages:`."""
-
-    def __init__(self, entry: int, message: str) -> None:
-        super().__init__(message)
-        self.entry = entry
+def entry_error(entry: int | None, message: str) -> ConfigError:
+    """A configuration error that concerns one item of `stages:`, or the whole where entry is None."""
+    return ConfigError(problems=[Problem(("stages", entry) if entry is not None else (), message)])
 
 
 def build(config: Config) -> tuple[Stage, ...]:
     """The stages of a configuration, in order, checked: every column that one needs, an earlier one adds.
 
-    Finds no files and loads no model. Raises ConfigError (EntryError for an item of `stages:`).
+    Finds no files and loads no model. Raises ConfigError naming the item of `stages:`.
     """
     stages = _front(config)
     known: dict[str, bool | None] = {}
@@ -73,13 +70,13 @@ def build(config: Config) -> tuple[Stage, ...]:
     mixed = False
     for index, entry in enumerate(config.stages):
         if train is not None and entry.kind != "evaluate":
-            raise EntryError(index, f"`{entry.kind}` comes after `train`; only `evaluate` may.")
+            raise entry_error(index, f"`{entry.kind}` comes after `train`; only `evaluate` may.")
         if mixed and entry.kind in ("clean", "select"):
-            raise EntryError(index, f"`{entry.kind}` comes after `mix`, whose schedule it would break. Move it before.")
+            raise entry_error(index, f"`{entry.kind}` comes after `mix`, whose schedule it would break. Move it before.")
         if entry.kind == "train":
             train = cast(Train, entry.methods[0])
         elif entry.kind == "evaluate" and train is None:
-            raise EntryError(index, "`evaluate` needs a `train` stage before it.")
+            raise entry_error(index, "`evaluate` needs a `train` stage before it.")
         stages += _expand(config, entry, index, known, train, mixed)
         mixed = mixed or entry.kind == "mix"
         for stage in stages:
@@ -155,14 +152,12 @@ def _expand(
             TuneBaseline(f"train.{name}", index, resources, name, tuning, mixed) for name in evaluate.baselines
         ]
         return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model)]
-    except EntryError:
-        raise
     except ConfigError as error:
-        raise EntryError(index, str(error)) from error
+        raise entry_error(index, str(error)) from error
 
 
 def _check(stages: Sequence[Stage]) -> None:
-    """Every need is met by an earlier stage. Raises EntryError naming the column and what adds it."""
+    """Every need is met by an earlier stage. Raises ConfigError naming the column and what adds it."""
     present: set[str] = set()
     for stage in stages:
         for need in sorted(stage.needs):
@@ -174,5 +169,5 @@ def _check(stages: Sequence[Stage]) -> None:
                     provider = f"`metadata: [{need.removeprefix('meta.')}]` of every source that has it"
                 advice = f"Add {provider} before it." if provider else "No stage adds that."
                 message = f"`{stage.label}` needs `{need}`, which nothing before it adds. {advice}"
-                raise EntryError(stage.entry, message) if stage.entry is not None else ConfigError(message)
+                raise entry_error(stage.entry, message)
         present |= stage.adds | {f"rows:{name}" for name in stage.names_rows}

@@ -1,0 +1,160 @@
+"""Run: open a finished or a running one, read its tables, ask it why."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from curate.errors import ConfigError, CurateError
+from curate.ledger import Ledger, ledger
+from curate.store import Manifest
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. Tables are polars LazyFrames: nothing is read before `collect`.
+
+    Raises CurateError where the folder is no run, or the run has not come far enough for what is asked.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not (self.path / "run.json").is_file():
+            near = ", ".join(sorted(run.path.name for run in runs_in(self.path.parent))) or "none"
+            raise ConfigError(f"{self.path}: must be the folder of a run, with a run.json. Runs beside it: {near}.")
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """run.json as it is now: name, configuration, versions, status, stages."""
+        return json.loads((self.path / "run.json").read_bytes())  # type: ignore[no-any-return]
+
+    @property
+    def name(self) -> str:
+        """The folder's name, e.g. `demo-4f1c9a2b`."""
+        return self.path.name
+
+    @property
+    def status(self) -> str:
+        """running, done, failed or interrupted."""
+        return str(self.info["status"])
+
+    @property
+    def stages(self) -> Sequence[Mapping[str, Any]]:
+        """One record per finished stage, in order."""
+        return self.info["stages"]  # type: ignore[no-any-return]
+
+    @property
+    def store(self) -> Path:
+        """The store that this run shares with those beside it."""
+        return self.path.parent / "store"
+
+    @property
+    def rows(self) -> pl.LazyFrame:
+        """Every row that could be read: position, uid, id, source, group, messages, prompt, response, record …"""
+        return pl.scan_parquet(self.shards(self.stages[0]))
+
+    @property
+    def scores(self) -> pl.LazyFrame:
+        """position, uid, id, source, score.* of every row that was scored."""
+        return self._table("scores.parquet", "This run has no `score` stage.")
+
+    @property
+    def selected(self) -> pl.LazyFrame:
+        """The rows that were kept to the end: uid, id, source, rank, repeats, reason, scores, prompt, response."""
+        texts = self.rows.select("position", "prompt", "response")
+        return self._table("selection.parquet").join(texts, on="position", how="left", maintain_order="left")
+
+    @property
+    def dropped(self) -> pl.LazyFrame:
+        """The rows that a stage rejected: uid, id, source, stage, reason."""
+        return self._table("dropped.parquet")
+
+    @property
+    def quarantine(self) -> pl.LazyFrame:
+        """What could not be read: file, line, source, cause, record."""
+        path = self.path / "quarantine.jsonl"
+        columns = {name: pl.String for name in ("file", "source", "cause", "record")}
+        schema = {**columns, "line": pl.Int64, "ordinal": pl.Int64}
+        if not path.exists() or not path.stat().st_size:
+            return pl.LazyFrame(schema=schema)
+        return pl.scan_ndjson(path, schema=schema)
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """eval.json: held-out losses before and after, and of the baselines."""
+        path = self.path / "eval.json"
+        if not path.exists():
+            raise CurateError(f"{self.path}: has no eval.json. Its configuration has no `evaluate`, or it is not done.")
+        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+
+    def dataset(self) -> "datasets.Dataset":
+        """The selected rows, in pool order, in their original schema."""
+        from curate.data.export import dataset
+
+        return dataset(*self._originals())
+
+    def export(self, to: Path, format: str = "jsonl") -> list[Path]:
+        """Write the selected rows, in pool order, in their original schema: jsonl, parquet or hf.
+
+        Lines of untouched JSONL sources come out byte for byte. Raises ConfigError for a folder that
+        is not empty.
+        """
+        from curate.data.export import export
+
+        return export(*self._originals(), to, format)
+
+    def why(self, id: str) -> Ledger:
+        """The ledger of one row: where it came from, each score with its percentile, the rule that kept or dropped it.
+
+        id: the row's id, or its uid. Raises ConfigError for an id that is not in the run.
+        """
+        return ledger(self, id)
+
+    def select(self, method: Mapping[str, Any] | str, runs: Path | None = None) -> "Run":
+        """Select again from the same scores: this run with its last `select` replaced, up to there.
+
+        No score is computed again. method: as in YAML, `{"top": {"by": "el2n", "budget": "20%"}}`.
+        Mixing, training and evaluation are left out. Raises ConfigError where this run has no `select`.
+        """
+        from curate.config import read_config
+        from curate.start import start
+
+        config = json.loads(json.dumps(self.info["config"]))
+        places = [index for index, entry in enumerate(config["stages"]) if "select" in entry]
+        if not places:
+            raise ConfigError(f"{self.path}: has no `select` stage that could be replaced")
+        config["stages"] = config["stages"][: places[-1]] + [{"select": method}]
+        return start(read_config(config).config, runs or self.path.parent, "local")
+
+    def shards(self, record: Mapping[str, Any]) -> list[Path]:
+        """The Parquet files of a stage's entry in the store."""
+        folder = self.store / record["folder"]
+        if not (folder / "manifest.json").exists():
+            raise CurateError(f"{folder}: is gone from the store. Run the configuration again to compute it.")
+        return [folder / s.file for s in Manifest.read(folder / "manifest.json").shards if s.file.endswith(".parquet")]
+
+    def summary(self) -> pl.DataFrame:
+        """The stages: name, rows, left, seconds, cached."""
+        columns = ("name", "rows", "kept", "quarantined", "tokens", "seconds", "cached")
+        return pl.DataFrame([{name: stage[name] for name in columns} for stage in self.stages])
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status}, {len(self.stages)} stages)"
+
+    def _repr_html_(self) -> str:
+        table: str = self.summary()._repr_html_()
+        return f"<b>{self.name}</b> ({self.status}){table}"
+
+    def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
+        path = self.path / file
+        if not path.exists():
+            raise CurateError(f"{path}: does not exist; the run is {self.status}. {hint}".rstrip())
+        return pl.scan_parquet(path)
