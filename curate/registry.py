@@ -21,6 +21,9 @@ from types import ModuleType
 from curate.component import Component
 from curate.errors import ConfigError
 
+PLUGIN_MODULES = "curate_plugins."
+"""Prefix of the module names of files in plug-in folders."""
+
 PACKAGES = {
     "scorers": "scorers",
     "selectors": "curate.selectors",
@@ -70,7 +73,7 @@ class Registry:
         for folder in self.plugins:
             file = folder / kind / f"{name}.py"
             if file.exists():
-                return _load(file, f"curate_plugins.{kind}.{name}")
+                return _load(file, f"{PLUGIN_MODULES}{kind}.{name}")
         for entry in entry_points(group=f"curate.{kind}", name=name):
             return importlib.import_module(entry.module)
         return importlib.import_module(f"{PACKAGES[kind]}.{name}")

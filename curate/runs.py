@@ -153,8 +153,18 @@ class Run:
         table: str = self.summary()._repr_html_()
         return f"<b>{self.name}</b> ({self.status}){table}"
 
+    def _originals(self) -> tuple[pl.DataFrame, Mapping[int, Any]]:
+        """The records of the selected rows in pool order, and how each file stored them."""
+        raise CurateError("not joined to curate.data.export yet")
+
     def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
         path = self.path / file
         if not path.exists():
             raise CurateError(f"{path}: does not exist; the run is {self.status}. {hint}".rstrip())
         return pl.scan_parquet(path)
+
+
+def runs_in(folder: Path) -> Iterator[Run]:
+    """The runs of a folder, oldest first."""
+    files = sorted(folder.glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
+    return (Run(path.parent) for path in files)

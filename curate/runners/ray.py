@@ -8,6 +8,7 @@ and a few numbers pass through the driver and the object store.
 import json
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ import ray
 import ray.data
 
 from curate.errors import CurateError
+from curate.registry import PLUGIN_MODULES
 from curate.runner import Runner, Task
 from curate.spec import Resources
 
@@ -81,6 +83,9 @@ class Ray(Runner):
         self._started = False
 
     def _start(self) -> None:
+        for name, module in list(sys.modules.items()):
+            if name.startswith(PLUGIN_MODULES):  # a worker cannot import a file of a plug-in folder by name
+                ray.cloudpickle.register_pickle_by_value(module)
         if self._started:
             return
         if not ray.is_initialized():

@@ -1,6 +1,5 @@
 """Clean: drop rows that nobody should train on. One engine stage per filter, two per deduplicator."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +64,8 @@ class SignRows(RowStage):
 
     @property
     def adds(self) -> frozenset[str]:
-        """The signature columns, stored as `<method>.<column>`."""
-        return frozenset(f"{self.method.name}.{name}" for name in self.method.signature)
+        """The signature columns."""
+        return frozenset(self.method.signature)
 
     def identity(self) -> dict[str, Any]:
         """The deduplicator's."""
@@ -77,8 +76,7 @@ class SignRows(RowStage):
 
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """The signatures."""
-        signed = self.method.sign(rows)
-        return signed.rename({name: f"{self.method.name}.{name}" for name in signed.columns})
+        return self.method.sign(rows)
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,7 @@ class GroupDuplicates(PoolStage):
     @property
     def needs(self) -> frozenset[str]:
         """The signatures, the id for the reason, and what `group` reads further."""
-        signature = {f"{self.method.name}.{name}" for name in self.method.signature}
-        return frozenset(signature | self.method.group_needs() | {"id"})
+        return frozenset(self.method.signature) | self.method.group_needs() | {"id"}
 
     @property
     def adds(self) -> frozenset[str]:
@@ -104,28 +101,21 @@ class GroupDuplicates(PoolStage):
 
     def apply(self, pool: Reader) -> PoolResult:
         """Group and drop."""
-        columns = pool.frame(self.needs)
-        prefix = f"{self.method.name}."
-        signatures = columns.rename({name: name.removeprefix(prefix) for name in columns.columns if name.startswith(prefix)})
-        found = self.method.group(signatures.drop("id"))
-        rows = np.arange(len(pool))
-        dropped = found.survivor != rows
-        positions = columns["position"].to_numpy()
-        kind = self.method.name.removesuffix("s").replace("_", " ")
-        ids = columns["id"].gather(found.survivor)
-        frame = pl.DataFrame({"dropped": dropped, "of": ids, "similarity": found.similarity}).select(
-            pl.when(pl.col("dropped"))
-            .then(pl.format(kind + " of {}", pl.col("of")) + _similarity())
-            .otherwise(None)
-            .alias(DROP)
+        found = self.method.group(pool)
+        dropped = np.flatnonzero(found.survivor != np.arange(len(pool)))
+        ids = pool.frame(["id"])["id"]
+        survivors = found.survivor[dropped]
+        reasons = [
+            self.method.reason(id, similarity)
+            for id, similarity in zip(ids.gather(survivors), found.similarity[dropped], strict=True)
+        ]
+        verdicts = pl.DataFrame(
+            {
+                "row": pl.Series(dropped, dtype=pl.Int64),
+                DROP: pl.Series(reasons, dtype=pl.String),
+                "duplicate_of": pl.Series(np.asarray(pool.positions)[survivors], dtype=pl.Int64),
+            }
         )
-        of = pl.Series("duplicate_of", np.where(dropped, positions[found.survivor], -1), dtype=pl.Int64)
-        groups = len(np.unique(found.survivor[dropped]))
-        notes: Mapping[str, Any] = {"groups": groups, "dropped": int(dropped.sum())}
-        return PoolResult(frame.with_columns(of.replace(-1, None)), notes)
-
-
-def _similarity() -> pl.Expr:
-    known = pl.col("similarity").is_not_nan() & (pl.col("similarity") < 1)
-    text = pl.format(" (similarity {})", pl.col("similarity").round(3))
-    return pl.when(known).then(text).otherwise(pl.lit(""))
+        rows = pl.DataFrame({"row": pl.int_range(len(pool), eager=True, dtype=pl.Int64)})
+        frame = rows.join(verdicts, on="row", how="left", maintain_order="left").drop("row")
+        return PoolResult(frame, {"groups": len(np.unique(survivors)), "dropped": len(dropped)})

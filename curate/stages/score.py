@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError
-from curate.model.request import TokenSignals, View
+from curate.model.request import TokenSignals, union
 from curate.reader import Reader
 from curate.scorer import PooledSignalScorer, Scorer, SignalScorer, TextScorer
 from curate.spec import Resources
@@ -170,10 +170,9 @@ class ScoreSignals(RowStage):
         from curate.model.signals import compute_signals
 
         asked = [method for method in self.methods if _label(method) in outputs]
-        signals = frozenset[Any]().union(*(method.signals for method in asked))
-        views = frozenset[View]().union(*(method.views for method in asked))
+        wanted = union((method.signals, method.views) for method in asked)
         budget = self.resources.batch_tokens or (BATCH_TOKENS_GPU if state.device.startswith("cuda") else BATCH_TOKENS)
-        tokens = compute_signals(state.model, token_rows(rows), signals, views, batch_tokens=budget)
+        tokens = compute_signals(state.model, token_rows(rows), wanted, batch_tokens=budget)
         return pl.DataFrame([series for method in asked for series in _scores(method, tokens)])
 
 

@@ -44,6 +44,7 @@ class Tuning:
             out=out,
             work=work,
             tell=tell,
+            model_name=self.model.spec.path,
         )
         return result.as_dict()
 

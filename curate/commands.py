@@ -1,0 +1,160 @@
+"""The commands that touch runs: plan, run, show, export, and `list runs`. Registered by `curate.cli`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from curate.errors import ConfigError
+from curate.runs import Run, runs_in
+
+RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="the folder of all runs and their store")]
+RunnerOption = Annotated[str, typer.Option("--runner", help="ray, or local: one process, to debug with")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or its name under --runs")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file of the run")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change one value, as in select.top.budget=20%"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON in place of a table")]
+
+RUNS = Path("runs")
+
+
+def run(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, runner: RunnerOption = "ray") -> None:
+    """Run a configuration to its end. What is stored from earlier runs is not computed again."""
+    from curate.config import load_config
+    from curate.progress import observer
+    from curate.start import start
+
+    if runner not in ("ray", "local"):
+        raise ConfigError(f"--runner: must be ray or local. Got {runner!r}.")
+    loaded = load_config(config, overrides or [])
+    with loaded.marks.located():
+        finished = start(loaded.config, runs, "local" if runner == "local" else "ray", observer())
+    print_summary(finished)
+
+
+def plan(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, as_json: AsJson = False) -> None:
+    """Print what a run would do: each stage, stored or to do, its rows, time and memory."""
+    from curate.config import load_config
+    from curate.plan import plan as make_plan
+    from curate.plan import total_seconds
+
+    loaded = load_config(config, overrides or [])
+    with loaded.marks.located():
+        lines = make_plan(loaded.config, runs / "store")
+    if as_json:
+        print(json.dumps([line.as_dict() for line in lines], indent=1))
+        return
+    table = Table("stage", "fingerprint", "state", "rows", "left", "seconds", "peak memory", box=None)
+    for line in lines:
+        table.add_row(
+            line.name,
+            line.fingerprint[:12],
+            "stored" if line.cached else "to do",
+            *("?" if count is None else f"{count:,}" for count in (line.rows, line.left)),
+            "-" if line.cached else "?" if line.seconds is None else f"~{line.seconds:,.1f}",
+            "-" if line.cached else "?" if line.peak_memory_bytes is None else gibibytes(line.peak_memory_bytes),
+        )
+    console = Console()
+    console.print(table)
+    seconds, unknown = total_seconds(lines)
+    console.print(f"To do: about {seconds:,.0f} s, going by earlier runs in {runs}.", highlight=False)
+    if unknown:
+        console.print(f"Not known yet (never run here): {', '.join(unknown)}.", highlight=False)
+
+
+def show(
+    run: RunArgument,
+    row: Annotated[str | None, typer.Option("--row", metavar="ID", help="tell all of one row")] = None,
+    runs: RunsFolder = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: its stages, what it kept and dropped and why; or, with --row, the story of one row."""
+    found = find_run(run, runs)
+    if row is not None:
+        story = found.why(row)
+        print(json.dumps(asdict(story), indent=1) if as_json else story)
+        return
+    if as_json:
+        print(json.dumps(found.info, indent=1))
+        return
+    print_summary(found)
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="an empty or new folder")],
+    format: Annotated[str, typer.Option("--format", help="jsonl, parquet or hf")] = "jsonl",
+    runs: RunsFolder = RUNS,
+) -> None:
+    """Write the selected rows in their original schema."""
+    if format not in ("jsonl", "parquet", "hf"):
+        raise ConfigError(f"--format: must be jsonl, parquet or hf. Got {format!r}.")
+    for path in find_run(run, runs).export(to, format):
+        print(path)
+
+
+def list_runs(runs: Path, as_json: bool) -> None:
+    """Print the runs of a folder, the newest last."""
+    found = [
+        {"name": run.name, "status": run.status, "stages": len(run.stages), "seconds": run.info["seconds"]}
+        for run in runs_in(runs)
+    ]
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    table = Table("run", "status", "stages", "seconds", title=str(runs))
+    for each in found:
+        table.add_row(*(str(value) for value in each.values()))
+    Console().print(table)
+
+
+def find_run(name: str, runs: Path) -> Run:
+    """A run by its folder, its name under `runs`, or the beginning of its name where that is unique."""
+    if (Path(name) / "run.json").is_file():
+        return Run(Path(name))
+    matching = [run for run in runs_in(runs) if run.name.startswith(name)]
+    if len(matching) > 1 and name not in {run.name for run in matching}:
+        raise ConfigError(f"{name}: is the beginning of {', '.join(run.name for run in matching)}. Write more of it.")
+    return matching[0] if len(matching) == 1 else Run(runs / name)
+
+
+def print_summary(run: Run) -> None:
+    """Print stages, reasons and losses of a run."""
+    console = Console()
+    table = Table("stage", "rows", "left", "seconds", box=None)
+    for stage in run.stages:
+        left = stage["kept"] if stage["kept"] is not None else stage["rows"]
+        seconds = "stored" if stage["cached"] else f"{stage['seconds']:.1f}"
+        table.add_row(stage["name"], f"{stage['rows']:,}", f"{left:,}", seconds)
+    console.print(f"[bold]{run.path}[/bold] ({run.status})", highlight=False)
+    console.print(table)
+    if (run.path / "dropped.parquet").exists():
+        by_stage = run.dropped.group_by("stage").len().sort("len", descending=True).collect()
+        gone = ", ".join(f"{stage} {count:,}" for stage, count in by_stage.iter_rows())
+        quarantined = run.quarantine.collect().height
+        console.print(f"dropped: {gone or 'none'}; quarantined: {quarantined:,}", highlight=False)
+    if (run.path / "eval.json").exists():
+        print_losses(run, console)
+
+
+def print_losses(run: Run, console: Console) -> None:
+    """Print held-out loss per source, of each model."""
+    losses = run.evaluation["losses"]
+    table = Table("held-out loss", *losses, box=None)
+    sources = next(iter(losses.values()))["per_source"]
+    for source in sources:
+        table.add_row(source, *(f"{model['per_source'][source]['loss']:.4f}" for model in losses.values()))
+    table.add_row("mean over sources", *(f"{model['mean_over_sources']:.4f}" for model in losses.values()), style="bold")
+    console.print(table)
+
+
+def gibibytes(count: int) -> str:
+    """`1.5 GiB`."""
+    return f"{count / 2**30:.1f} GiB"
