@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,8 @@ class Registry:
         for folder in self.plugins:
             file = folder / kind / f"{name}.py"
             if file.exists():
-                return _load(file, f"{PLUGIN_MODULES}{kind}.{name}")
+                place = blake2b(str(folder).encode(), digest_size=4).hexdigest()
+                return _load(file, f"{PLUGIN_MODULES}{place}.{kind}.{name}")
         for entry in entry_points(group=f"curate.{kind}", name=name):
             return importlib.import_module(entry.module)
         return importlib.import_module(f"{PACKAGES[kind]}.{name}")
@@ -119,6 +121,10 @@ def _load(file: Path, module_name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    parts = module_name.split(".")
+    for depth in range(1, len(parts)):  # pickle looks a class up from the outermost package
+        outer = ".".join(parts[:depth])
+        sys.modules.setdefault(outer, ModuleType(outer))
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)

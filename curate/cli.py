@@ -1,0 +1,131 @@
+"""The command line. Each command is a plain function that is registered here and imports what it needs
+when it runs, so that `curate check` and `--help` load neither torch nor ray.
+
+Exit codes: 0 done, 1 a failure while running, 2 wrong usage or configuration, 3 unusable data,
+130 stopped by Ctrl-C.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.errors import ConfigError, CurateError
+from curate.registry import PACKAGES, Registry, check_installation, unknown
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="curate",
+    help="Choose training examples: score, select, mix, tune, and remember why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file of the run")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change one value, as in select.top.budget=20%"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON in place of a table")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugins", metavar="DIR", help="a folder with methods of your own")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and exit with its code. A CurateError is printed without its traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        check_installation()
+        app([each for each in given if each != "--debug"], prog_name="curate")
+    except CurateError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            print("Stopped. The same command goes on after the last finished shard.", file=sys.stderr)
+        raise
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(version("curate-llm"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error; anywhere")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Choose training examples: score, select, mix, tune, and remember why."""
+
+
+@app.command()
+def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a configuration without reading any data: every error, each with its line."""
+    from curate.config import dump_config, load_config
+
+    loaded = load_config(config, overrides or [])
+    with loaded.marks.located():
+        from curate.pipeline import build
+
+        build(loaded.config)
+    if as_json:
+        print(json.dumps(dump_config(loaded.config), indent=2))
+        return
+    stages = " > ".join(
+        f"{entry.kind} ({', '.join(method.name for method in entry.methods)})"
+        if entry.kind in ("clean", "score", "select", "cluster", "mix")
+        else entry.kind
+        for entry in loaded.config.stages
+    )
+    print(f"{config}: ok. {stages}")
+
+
+@app.command()
+def schema(plugins: Plugins = None) -> None:
+    """Print the JSON Schema of a configuration, for editors."""
+    from curate.schema import json_schema
+
+    print(json.dumps(json_schema(Registry(tuple(plugins or ()))), indent=2))
+
+
+@app.command("list")
+def list_methods(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(PACKAGES))],
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the methods of a kind: scorers, selectors, mixers, cleaners, clusterers, adapters, pipelines."""
+    from curate.listing import methods
+
+    if kind not in PACKAGES:
+        raise ConfigError(f"list: {unknown('kind', kind, list(PACKAGES))}")
+    found = [asdict(method) for method in methods(kind, Registry(tuple(plugins or ())))]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [column for column in found[0] if any(method[column] for method in found)] if found else []
+    table = Table(*columns, title=kind)
+    for method in found:
+        texts = [method[column] for column in columns]
+        table.add_row(*(text if isinstance(text, str) else ", ".join(text) for text in texts))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What `curate list` says about a method: all of it from the method's own class and docstrings."""
+
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curate.component import Component
+from curate.registry import Registry
+
+_DIRECTIONS = {True: "higher", False: "lower", None: "two-sided"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method, as text.
+
+    better: which end of a score is good (`higher`, `lower`, `two-sided`); empty for what is no scorer.
+    reads: the columns or signals, as far as the class alone states them.
+    fields: what a user may set; required ones are marked with `*`.
+    summary: the first line of the class's docstring. source: `Source:` of the module's docstring.
+    """
+
+    name: str
+    better: str
+    reads: Sequence[str]
+    fields: Sequence[str]
+    summary: str
+    source: str
+
+
+def methods(kind: str, registry: Registry) -> list[Method]:
+    """All methods of a kind, sorted by name. Raises ConfigError where one cannot be imported."""
+    return [describe(registry.get(kind, name)) for name in registry.names(kind)]
+
+
+def describe(component: type[Component]) -> Method:
+    """What a class says about itself."""
+    from curate.scorer import Scorer
+
+    return Method(
+        name=component.method_name(),
+        better=_DIRECTIONS[component.higher_is_better] if issubclass(component, Scorer) else "",
+        reads=_reads(component),
+        fields=[
+            f"{name}*" if field.is_required() else name for name, field in component.model_fields.items()
+        ],
+        summary=(inspect.getdoc(component) or "").partition("\n")[0],
+        source=_source(sys.modules[component.__module__].__doc__ or ""),
+    )
+
+
+def _reads(component: type[Component]) -> list[str]:
+    from curate.cleaner import Deduplicator, Filter
+    from curate.clusterer import Clusterer
+    from curate.mixer import Mixer
+    from curate.scorer import PooledSignalScorer, SignalScorer, TextScorer
+    from curate.selector import Selector
+
+    if issubclass(component, SignalScorer | PooledSignalScorer):
+        views = [f"view {view}" for view in component.views if view != "full"]
+        return [*map(str, component.signals), *views]
+    if issubclass(component, Clusterer):
+        return ["embedding"]
+    if not issubclass(component, TextScorer | Selector | Mixer | Filter | Deduplicator):
+        return []
+    if any(field.is_required() for field in component.model_fields.values()):
+        return []
+    return sorted(component().needs())
+
+
+def _source(docstring: str) -> str:
+    """The paragraph that begins with `Source:`, on one line."""
+    paragraph = r"^\s*Sources?:\s*(.+?)(?:\n\s*\n|\n\s*[A-Z][A-Za-z ]*:\s|\Z)"
+    found = re.search(paragraph, docstring, re.DOTALL | re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
