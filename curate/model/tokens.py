@@ -47,13 +47,13 @@ ROWS_AT_ONCE = 256
 class TokenOptions:
     """How rows become tokens.
 
-    max_tokens: the longest row; None for no bound. over_long: "drop" gives BadTokens, "truncate" cuts
+    max_tokens: the longest row; None for no bound. over_long: "quarantine" gives BadTokens, "truncate" cuts
     from the right. train_on: "all" assistant turns or the "last"; a turn's own `"train": false` holds
     in both.
     """
 
     max_tokens: int | None = 2048
-    over_long: Literal["drop", "truncate"] = "drop"
+    over_long: Literal["quarantine", "truncate"] = "quarantine"
     train_on: Literal["all", "last"] = "all"
 
 
@@ -158,7 +158,7 @@ class Encoder:
         limit = self.options.max_tokens
         supervised[:1] = False
         if limit is not None and len(ids) > limit:
-            if self.options.over_long == "drop":
+            if self.options.over_long == "quarantine":
                 return BadTokens(f"over-long: {len(ids)} tokens, at most {limit}")
             ids, supervised = ids[:limit], supervised[:limit]
         if not supervised.any():
@@ -222,7 +222,7 @@ def _keep_white_space(processor: dict[str, Any] | None) -> None:
 def _check(options: TokenOptions) -> None:
     if options.max_tokens is not None and options.max_tokens < 2:
         raise ConfigError(f"max_tokens must be at least 2, or null. Got {options.max_tokens}.")
-    if options.over_long not in ("drop", "truncate"):
-        raise ConfigError(f"over_long must be 'drop' or 'truncate'. Got {options.over_long!r}.")
+    if options.over_long not in ("quarantine", "truncate"):
+        raise ConfigError(f"over_long must be 'quarantine' or 'truncate'. Got {options.over_long!r}.")
     if options.train_on not in ("all", "last"):
         raise ConfigError(f"train_on must be 'all' or 'last'. Got {options.train_on!r}.")

@@ -190,7 +190,7 @@ def test_the_tokenizer_s_own_truncation_is_not_applied():
     ("options", "message"),
     [
         (TokenOptions(max_tokens=1), "max_tokens must be at least 2, or null. Got 1."),
-        (TokenOptions(over_long="cut"), "over_long must be 'drop' or 'truncate'. Got 'cut'."),
+        (TokenOptions(over_long="cut"), "over_long must be 'quarantine' or 'truncate'. Got 'cut'."),
         (TokenOptions(train_on="first"), "train_on must be 'all' or 'last'. Got 'first'."),
     ],
 )

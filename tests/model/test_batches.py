@@ -1,0 +1,99 @@
+"""Length batches, padding, and going on after memory ran out."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.errors import CurateError
+from curate.model.batches import length_batches, pad, run_with_backoff
+
+LENGTHS = st.lists(st.integers(0, 50), max_size=60)
+
+
+@given(LENGTHS, st.integers(1, 120))
+def test_every_row_is_in_exactly_one_batch(lengths, budget):
+    batches = length_batches(lengths, budget)
+    assert sorted(place for batch in batches for place in batch.tolist()) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(1, 120))
+def test_a_batch_of_several_rows_keeps_to_the_budget(lengths, budget):
+    for batch in length_batches(lengths, budget):
+        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
+
+
+@given(LENGTHS, st.integers(1, 120))
+def test_no_batch_has_room_for_the_next_row(lengths, budget):
+    batches = length_batches(lengths, budget)
+    for batch in batches[:-1]:
+        assert (len(batch) + 1) * lengths[batch[0]] > budget
+
+
+def test_the_longest_come_first_and_equal_lengths_in_order():
+    assert [batch.tolist() for batch in length_batches([3, 9, 3, 5, 3], 9)] == [[1], [3], [0, 2, 4]]
+
+
+def test_a_budget_below_one_is_refused():
+    with pytest.raises(ValueError, match="batch_tokens must be at least 1. Got 0."):
+        length_batches([1], 0)
+
+
+def test_padding_is_on_the_right_and_masked():
+    ids, mask = pad([[5, 6], np.array([7], dtype=np.int32)], pad_id=9)
+    assert ids.tolist() == [[5, 6], [7, 9]]
+    assert mask.tolist() == [[1, 1], [1, 0]]
+    assert ids.dtype == torch.int64
+
+
+def limited(rows, error):
+    """A function of places that memory holds up to `rows` of; records what it was called with."""
+
+    def run(places):
+        run.calls.append(places.tolist())
+        if len(places) > rows:
+            raise error
+        return places.tolist()
+
+    run.calls = []
+    return run
+
+
+MEMORY_ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 12"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+def test_a_batch_that_does_not_fit_is_halved_and_said(error):
+    notices = []
+    batches = [np.arange(5), np.arange(5, 7)]
+    results = [
+        (places.tolist(), result)
+        for places, result in run_with_backoff(limited(2, error), batches, notices.append)
+    ]
+    assert results == [([0, 1], [0, 1]), ([2], [2]), ([3, 4], [3, 4]), ([5, 6], [5, 6])]
+    assert [(notice.rows, notice.next_rows) for notice in notices] == [(5, 3), (3, 2)]
+
+
+def test_a_row_that_does_not_fit_alone_is_named():
+    batches = [np.array([4, 8])]
+    with pytest.raises(CurateError, match=r"^uid-4 does not fit in memory by itself \(CUDA out of memory\)"):
+        list(run_with_backoff(limited(0, MEMORY_ERRORS[0]), batches, lambda notice: None, "uid-{}".format))
+
+
+def test_another_error_is_not_taken_for_memory():
+    run = limited(0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(run_with_backoff(run, [np.arange(4)], lambda notice: None))
+    assert len(run.calls) == 1
+
+
+def test_the_cpu_allocator_s_own_error_is_recognised():
+    def run(places):
+        return torch.empty(2**62 if len(places) > 1 else 1, dtype=torch.uint8).numel()
+
+    assert [result for _, result in run_with_backoff(run, [np.arange(2)], lambda notice: None)] == [1, 1]
