@@ -1,0 +1,145 @@
+"""Packing: the rows of an optimizer step, laid end to end without padding.
+
+A micro-batch is one sequence [1, tokens] whose `position_ids` start again at 0 with each row. Under these
+conditions transformers keeps the rows apart, each attending to itself alone: no attention mask is
+given, no key-value cache is in use (`use_cache=False`), and the architecture hands `position_ids` to
+`create_causal_mask` (sdpa, eager) or to the variable-length kernel (flash_attention_2). Not every
+architecture does, recurrent ones cannot; `isolates_rows` asks the model itself.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curate.errors import DataError
+from curate.model.request import TokenRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows laid end to end.
+
+    input_ids, position_ids: int64 [1, tokens]; targets: int64 [supervised tokens], the places in the
+    sequence of the tokens that the loss predicts, each from the place before it.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same on a device."""
+        return Packed(self.input_ids.to(device), self.position_ids.to(device), self.targets.to(device))
+
+
+def steps(
+    draws: NDArray[np.int64], epochs: float, batch_rows: int, max_steps: int | None
+) -> list[NDArray[np.int64]]:
+    """The rows of each optimizer step: the schedule, again and again, cut into steps.
+
+    draws: int64 [draws], one epoch. The stream is exactly `round(epochs * len(draws))` draws long (at
+    least 1) and an epoch goes over into the next within a step. Only the last step may be short.
+    """
+    total = max(1, round(epochs * len(draws)))
+    stream = np.tile(draws, math.ceil(total / len(draws)))[:total]
+    cut = [stream[start : start + batch_rows] for start in range(0, total, batch_rows)]
+    return cut if max_steps is None else cut[:max_steps]
+
+
+def pack(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices of rows that share a micro-batch of at most `batch_tokens`: first fit, longest first.
+
+    A longer row goes alone. Depends on the lengths and their order alone. O(rows x micro-batches).
+    """
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda each: (-lengths[each], each)):
+        place = next((n for n, free in enumerate(room) if free >= lengths[index]), None)
+        if place is None:
+            groups.append([index])
+            room.append(batch_tokens - lengths[index])
+        else:
+            groups[place].append(index)
+            room[place] -= lengths[index]
+    return groups
+
+
+def check_rows(rows: Sequence[TokenRow], indices: Iterable[int], doing: str) -> None:
+    """Raise DataError at the first row without a loss: no target, or one with nothing before it."""
+    for index in indices:
+        supervised = rows[index].supervised
+        if not supervised.any() or supervised[0]:
+            what = "its first token is a target" if supervised.any() else "it has no supervised token"
+            raise DataError(f"{doing}: row {index} has no loss: {what}. Tokenise it again.")
+
+
+def flatten(rows: Sequence[TokenRow]) -> Packed:
+    """Rows laid end to end, in their order, on the CPU."""
+    supervised = np.concatenate([row.supervised for row in rows])
+    positions = np.concatenate([np.arange(len(row.input_ids)) for row in rows])
+    tokens = np.concatenate([row.input_ids for row in rows]).astype(np.int64)
+    return Packed(
+        torch.from_numpy(tokens)[None],
+        torch.from_numpy(positions)[None],
+        torch.from_numpy(np.flatnonzero(supervised)),
+    )
+
+
+def micro_batches(rows: Sequence[TokenRow], batch_tokens: int, together: bool = True) -> list[Packed]:
+    """All rows, packed; one row each where the model cannot keep rows apart (`together` False)."""
+    if not together:
+        return [flatten([row]) for row in rows]
+    groups = pack([len(row.input_ids) for row in rows], batch_tokens)
+    return [flatten([rows[index] for index in group]) for group in groups]
+
+
+def token_losses(model: "PreTrainedModel", packed: Packed) -> Tensor:
+    """Loss of each target, float32 [supervised tokens], nats, by the model's own forward pass.
+
+    The head runs at the supervised places alone. Needs no labels: transformers' own loss would shift
+    them within the packed sequence and divide by what it counts itself.
+    """
+    before = packed.targets - 1
+    logits = model(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        use_cache=False,
+        logits_to_keep=before,
+    ).logits
+    if logits.shape[1] != len(before):  # an architecture without `logits_to_keep`
+        logits = logits[:, before]
+    targets = packed.input_ids[0, packed.targets]
+    return torch.nn.functional.cross_entropy(logits[0].float(), targets, reduction="none")
+
+
+@torch.no_grad()
+def isolates_rows(model: "PreTrainedModel") -> bool:
+    """Whether packed rows do not see each other: another first row must leave the second's logits alone.
+
+    Two forward passes of 16 tokens.
+    """
+    embedding: Any = model.get_input_embeddings()
+    vocabulary, device = embedding.weight.shape[0], embedding.weight.device
+    generator = np.random.default_rng(0)
+    first, other, second = generator.integers(0, vocabulary, size=(3, 8), dtype=np.int32)
+    nothing = np.zeros(8, dtype=np.bool_)
+    training = model.training
+    model.train(False)
+    logits = []
+    for row in (first, other):
+        packed = flatten([TokenRow(row, nothing), TokenRow(second, nothing)]).to(device)
+        out = model(input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False)
+        logits.append(out.logits[0, 8:].float())
+    model.train(training)
+    scale = logits[0].abs().max().item()
+    tolerance = 1e-3 if next(model.parameters()).dtype == torch.float32 else 2e-2
+    return bool((logits[0] - logits[1]).abs().max().item() <= tolerance * scale)
