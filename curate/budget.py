@@ -30,9 +30,8 @@ class Budget:
         """Read a budget as a user writes it. Raises ValueError with what was expected."""
         if isinstance(value, Budget):
             return value
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ValueError(f"{_EXPECTED}. Got {value!r}.")
-        match = _PATTERN.match(str(value))
+        readable = isinstance(value, int | str) and not isinstance(value, bool)
+        match = _PATTERN.match(str(value)) if readable else None
         if match is None:
             raise ValueError(f"{_EXPECTED}. Got {value!r}.")
         number, suffix, unit, percent, share_unit = match.groups()

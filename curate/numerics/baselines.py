@@ -1,0 +1,139 @@
+"""Honest baselines: random subsets of as many tokens, or of the same lengths, as another subset."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.errors import DataError
+from curate.numerics.ranking import group_rank, ranked
+
+
+def random_to_tokens(
+    lengths: NDArray[np.integer], keys: NDArray[np.float64], budget_tokens: int
+) -> NDArray[np.int64]:
+    """Rows in random order until the next would pass the budget; it stops there. int64 [chosen].
+
+    lengths: int [rows], tokens. keys: float64 [rows], one random number each (`seeds.uniform`); rows are
+    taken from the smallest. Short of the budget by less than one row.
+    Raises DataError where the budget is more than all tokens or less than the first row's.
+    """
+    order = ranked(keys, highest=False)
+    sums = np.cumsum(lengths[order], dtype=np.int64)
+    total = int(sums[-1]) if len(sums) else 0
+    if budget_tokens > total:
+        raise DataError(f"a budget must be at most the {total} tokens of the pool. Got {budget_tokens}.")
+    fits = int(np.searchsorted(sums, budget_tokens, side="right"))
+    if fits == 0:
+        raise DataError(
+            f"a budget must hold at least the first row, {int(sums[0])} tokens. Got {budget_tokens}."
+        )
+    return order[:fits]
+
+
+def length_bins(reference_lengths: NDArray[np.integer], bins: int = 20) -> NDArray[np.int64]:
+    """Inner edges of the bins, int64 [at most bins - 1], ascending: quantiles of the reference.
+
+    A length x is in bin `searchsorted(edges, x, side="right")`: the edges are the first lengths of the
+    bins 1, 2, …; equal lengths are never split.
+    """
+    quantiles = np.quantile(reference_lengths, np.arange(1, bins) / bins, method="higher")
+    edges: NDArray[np.int64] = np.unique(quantiles.astype(np.int64))
+    return edges[edges > int(reference_lengths.min())]
+
+
+def length_matched(
+    lengths: NDArray[np.integer],
+    reference_lengths: NDArray[np.integer],
+    keys: NDArray[np.float64],
+    bins: int = 20,
+) -> NDArray[np.int64]:
+    """A random subset with the reference's length histogram and its total of tokens. int64 [reference].
+
+    lengths: int [rows], tokens of the pool's rows. reference_lengths: int [reference]. keys: float64
+    [rows], one random number each. Returned in the order of their keys.
+
+    Each quantile bin of the reference gives as many rows, those of the smallest keys; a row shorter or
+    longer than all of the reference is in no bin. Then rows are
+    swapped inside bins to bring the total to the reference's: the next row by key for the bin's last
+    chosen one, wherever that lowers the difference and until it is below half a mean row; then the best
+    single swaps, while any helps. Where the reference is a subset of the pool, no swap helping means
+    that the difference is less than half of a row: some swap of x tokens leads towards the reference,
+    0 < x < a row, and |d - x| >= d only if d <= x / 2.
+    O(n log n). Raises DataError where a bin of the pool holds fewer rows than the reference's.
+    """
+    if len(reference_lengths) == 0:
+        raise DataError("a length-matched subset needs a reference of at least one row. Got none.")
+    edges = length_bins(reference_lengths, bins)
+    outside = len(edges) + 1
+    labels = np.searchsorted(edges, lengths, side="right").astype(np.int64)
+    labels[(lengths < reference_lengths.min()) | (lengths > reference_lengths.max())] = outside
+    wanted = np.bincount(np.searchsorted(edges, reference_lengths, side="right"), minlength=outside + 1)
+    held = np.bincount(labels, minlength=outside + 1)
+    if (held < wanted).any():
+        short = int(np.flatnonzero(held < wanted)[0])
+        bounds = [int(reference_lengths.min()), *edges.tolist(), int(reference_lengths.max()) + 1]
+        raise DataError(
+            f"the pool must hold as many rows as the reference in each bin of lengths. It has {held[short]} of "
+            f"{bounds[short]} to {bounds[short + 1] - 1} tokens, the reference {wanted[short]}."
+        )
+    order = ranked(keys, highest=False)
+    chosen = np.zeros(len(lengths), dtype=np.bool_)
+    chosen[order[group_rank(order, labels) < wanted[labels[order]]]] = True
+    excess = int(lengths[chosen].sum(dtype=np.int64)) - int(reference_lengths.sum(dtype=np.int64))
+    excess = _swap_in_order(chosen, order, lengths, labels, excess, float(reference_lengths.mean()) / 2)
+    while excess:
+        best = _best_swap(chosen, lengths, labels, excess)
+        if best is None:
+            break
+        out, into, change = best
+        chosen[out], chosen[into] = False, True
+        excess -= change
+    return order[chosen[order]]
+
+
+def _swap_in_order(
+    chosen: NDArray[np.bool_],
+    order: NDArray[np.int64],
+    lengths: NDArray[np.integer],
+    labels: NDArray[np.int64],
+    excess: int,
+    enough: float,
+) -> int:
+    """Swap in place, in the order of the keys, what lowers |excess|; returns the excess that is left."""
+    last: dict[int, list[int]] = {}
+    for row in order[chosen[order]].tolist():
+        last.setdefault(int(labels[row]), []).append(row)
+    for row in order[~chosen[order]].tolist():
+        if abs(excess) <= enough:
+            break
+        rows = last.get(int(labels[row]))
+        if not rows:
+            continue
+        change = int(lengths[rows[-1]]) - int(lengths[row])
+        if abs(excess - change) < abs(excess):
+            chosen[rows.pop()], chosen[row] = False, True
+            excess -= change
+    return excess
+
+
+def _best_swap(
+    chosen: NDArray[np.bool_], lengths: NDArray[np.integer], labels: NDArray[np.int64], excess: int
+) -> tuple[int, int, int] | None:
+    """(row out, row in, tokens saved) of one bin that brings the excess nearest to 0; None if none helps."""
+    best: tuple[int, int, int] | None = None
+    left = abs(excess)
+    for label in np.unique(labels[chosen]):
+        inside = np.flatnonzero(chosen & (labels == label))
+        outside = np.flatnonzero(~chosen & (labels == label))
+        if len(outside) == 0:
+            continue
+        outside = outside[np.argsort(lengths[outside], kind="stable")]
+        wanted = lengths[inside].astype(np.int64) - excess
+        after = np.minimum(np.searchsorted(lengths[outside], wanted), len(outside) - 1)
+        for candidate in (after, np.maximum(after - 1, 0)):
+            change = lengths[inside].astype(np.int64) - lengths[outside[candidate]]
+            rest = np.abs(excess - change)
+            first = int(np.argmin(rest))
+            if rest[first] < left:
+                left = int(rest[first])
+                best = (int(inside[first]), int(outside[candidate[first]]), int(change[first]))
+    return best

@@ -1,0 +1,98 @@
+"""Random subsets of equal tokens, and of equal lengths."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.errors import DataError
+from curate.numerics.baselines import length_bins, length_matched, random_to_tokens
+
+
+def histogram(lengths: np.ndarray, reference: np.ndarray, bins: int) -> list[int]:
+    edges = length_bins(reference, bins)
+    return np.bincount(np.searchsorted(edges, lengths, side="right"), minlength=len(edges) + 1).tolist()
+
+
+def test_random_takes_the_smallest_keys_until_the_next_does_not_fit() -> None:
+    lengths, keys = np.array([5, 9, 1, 4]), np.array([0.3, 0.2, 0.9, 0.1])
+    assert random_to_tokens(lengths, keys, 13).tolist() == [3, 1]
+
+
+def test_random_stops_at_the_first_that_does_not_fit() -> None:
+    """Row 2 (1 token) would fit, but stands behind row 0 that does not."""
+    lengths, keys = np.array([5, 9, 1, 4]), np.array([0.3, 0.2, 0.9, 0.1])
+    assert random_to_tokens(lengths, keys, 14).tolist() == [3, 1]
+
+
+def test_random_can_take_everything() -> None:
+    assert len(random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 14)) == 2
+
+
+def test_random_beyond_the_pool_is_an_error_with_both_numbers() -> None:
+    with pytest.raises(DataError, match="at most the 14 tokens of the pool. Got 15"):
+        random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 15)
+
+
+def test_random_that_holds_no_row_is_an_error() -> None:
+    with pytest.raises(DataError, match="first row, 9 tokens. Got 8"):
+        random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 8)
+
+
+def test_bins_split_the_reference_evenly() -> None:
+    reference = np.arange(1, 101)
+    assert histogram(reference, reference, 4) == [25, 25, 25, 25]
+
+
+def test_bins_never_split_equal_lengths() -> None:
+    assert length_bins(np.full(50, 7), 20).tolist() == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(5, 200), st.floats(0.05, 1), st.sampled_from([1, 4, 20]))
+def test_same_histogram_and_tokens_within_half_a_row(seed: int, rows: int, part: float, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = np.ceil(rng.lognormal(4, 1, rows)).astype(np.int64)
+    reference = np.sort(lengths)[-max(1, int(part * rows)) :]
+    chosen = length_matched(lengths, reference, rng.random(rows), bins)
+    assert len(set(chosen.tolist())) == len(reference)
+    assert histogram(lengths[chosen], reference, bins) == histogram(reference, reference, bins)
+    assert abs(int(lengths[chosen].sum()) - int(reference.sum())) <= lengths[chosen].max() / 2
+
+
+def test_rows_outside_the_range_of_the_reference_are_not_drawn() -> None:
+    lengths = np.array([1, 10, 11, 12, 13, 500])
+    chosen = length_matched(lengths, np.array([10, 13]), np.random.default_rng(0).random(6), bins=1)
+    assert set(chosen.tolist()) <= {1, 2, 3, 4}
+
+
+def test_the_subset_is_random_and_not_the_reference() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(10, 30, 2000)
+    chosen = length_matched(lengths, lengths[:200], rng.random(2000))
+    assert np.isin(chosen, np.arange(200)).mean() < 0.2
+
+
+def test_each_row_of_a_bin_is_as_likely_as_another() -> None:
+    """All of one length: 10 of 40 rows, 400 seeds; chi-square with 39 degrees below its 0.999 quantile."""
+    times = np.zeros(40)
+    for seed in range(400):
+        keys = np.random.default_rng(seed).random(40)
+        times[length_matched(np.full(40, 9), np.full(10, 9), keys)] += 1
+    assert ((times - 100) ** 2 / 75).sum() * 39 / 40 < 72.1
+
+
+def test_the_order_is_that_of_the_keys() -> None:
+    keys = np.random.default_rng(0).random(50)
+    chosen = length_matched(np.full(50, 9), np.full(20, 9), keys)
+    assert (np.diff(keys[chosen]) > 0).all()
+
+
+def test_a_pool_without_the_lengths_is_an_error() -> None:
+    with pytest.raises(DataError, match="It has 1 of 9 to 9 tokens, the reference 2"):
+        length_matched(np.array([9, 3]), np.array([9, 9]), np.array([0.1, 0.2]))
+
+
+def test_an_empty_reference_is_an_error() -> None:
+    with pytest.raises(DataError, match="at least one row"):
+        length_matched(np.array([9]), np.zeros(0, dtype=np.int64), np.array([0.1]))

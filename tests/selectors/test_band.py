@@ -1,0 +1,62 @@
+"""Band: between quantiles, all or a random part."""
+
+import numpy as np
+import pytest
+from pools import pool_of
+
+from curate.errors import DataError
+from curate.selectors.band import Band
+
+POOL = pool_of({"score.el2n": [*np.arange(11.0).tolist(), None]})
+
+
+def test_quantiles_are_of_the_scored_rows_and_included() -> None:
+    assert Band(by="el2n", low=0.3, high=0.9).select(POOL).kept.tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_the_hardest_few_are_dropped_with_their_reason() -> None:
+    chosen = Band(by="el2n", high=0.9).select(POOL)
+    assert chosen.dropped_reasons == ["el2n 10, above the quantile 0.9 (9)", "no score (score.el2n is null)"]
+
+
+def test_reason_of_the_kept() -> None:
+    chosen = Band(by="el2n", low=0.3, high=0.9).select(POOL)
+    assert chosen.reasons[0] == "el2n 3, between the quantiles 0.3 (3) and 0.9 (9)"
+
+
+def test_a_budget_is_drawn_inside_the_band() -> None:
+    chosen = Band(by="el2n", low=0.3, high=0.9, budget=3).select(POOL)
+    assert len(chosen.kept) == 3
+    assert set(chosen.kept.tolist()) <= set(range(3, 10))
+
+
+def test_the_draw_is_uniform() -> None:
+    """Over 400 seeds, 2 of 4 rows: each about 200 times, standard deviation 10."""
+    times = np.zeros(4)
+    for seed in range(400):
+        pool = pool_of({"score.a": [1.0, 2.0, 3.0, 4.0]}, seed=seed)
+        times[Band(by="a", budget=2).select(pool).kept] += 1
+    assert np.abs(times - 200).max() < 40
+
+
+def test_reasons_of_a_draw() -> None:
+    chosen = Band(by="el2n", low=0.3, high=0.9, budget=3).select(POOL)
+    assert chosen.reasons[0].endswith("; one of the 3 drawn at random of 7 in the band")
+    in_band = [reason for reason in chosen.dropped_reasons if "between" in reason]
+    assert len(in_band) == 4
+    assert all("not among the 3 drawn" in reason for reason in in_band)
+
+
+def test_a_budget_beyond_the_band_is_an_error() -> None:
+    with pytest.raises(DataError, match="at most the 7 rows"):
+        Band(by="el2n", low=0.3, high=0.9, budget=8).select(POOL)
+
+
+def test_no_scores_at_all_is_an_error() -> None:
+    with pytest.raises(DataError, match="All 2 rows have `score.a` null"):
+        Band(by="a").select(pool_of({"score.a": [None, None]}))
+
+
+def test_an_empty_band_is_refused() -> None:
+    with pytest.raises(ValueError, match="`low` must be below `high`. Got 0.5 and 0.5"):
+        Band(by="el2n", low=0.5, high=0.5)
