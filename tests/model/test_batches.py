@@ -33,6 +33,7 @@ def test_no_batch_has_room_for_the_next_row(lengths, budget):
 
 def test_the_longest_come_first_and_equal_lengths_in_order():
     assert [batch.tolist() for batch in length_batches([3, 9, 3, 5, 3], 9)] == [[1], [3], [0, 2, 4]]
+    assert length_batches([2, 1] * 100, 300)[0].tolist()[:100] == list(range(0, 200, 2))
 
 
 def test_a_budget_below_one_is_refused():

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import toys
 import torch
+import toys
 from safetensors.torch import save_file
 from transformers import AutoModel, BertConfig, BertModel
 

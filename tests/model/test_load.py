@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-import toys
 import torch
+import toys
 
 from curate.errors import ConfigError
 from curate.model import load

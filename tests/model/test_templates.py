@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - templates are kept as they are written
+
 """The mask of targets over real chat templates: what is supervised, decoded, is what was expected."""
 
 import json
@@ -283,6 +283,15 @@ def test_a_template_that_removes_thoughts_from_earlier_turns_is_refused():
         Encoder(tokenizer, TokenOptions()).encode(messages)
     last = Encoder(tokenizer, TokenOptions(train_on="last")).encode(messages)
     assert supervised_text(tokenizer, last) == "<think>\nso\n</think>\n\nd<|im_end|>"
+
+
+def test_a_turn_that_the_template_introduces_once_later_turns_follow_is_refused():
+    template = toys.CHATML.replace(
+        "message['content'] +",
+        "('' if loop.last or message['role'] == 'user' else 'Earlier: ') + message['content'] +",
+    )
+    with pytest.raises(BadTokens, match="writes assistant turn 1 otherwise once later turns follow"):
+        Encoder(toys.tiny_tokenizer(template), TokenOptions()).encode(ROWS["multi-turn"])
 
 
 def test_a_prompt_that_is_not_in_the_conversation_is_refused():

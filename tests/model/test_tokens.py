@@ -106,6 +106,16 @@ def test_white_space_that_the_prompt_s_end_shares_a_token_with_is_no_target():
     assert targets(tokenizer, encoded) == ["Ġ", "x", "<|im_end|>"]
 
 
+def test_the_space_that_ends_a_prompt_is_no_target_though_the_tokenizer_trims_its_offsets():
+    tokenizer = toys.tiny_tokenizer(
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + (eos_token if m['role'] == 'assistant' else ' ') }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    encoded = encode([CHAT[0], {"role": "assistant", "content": "\nx"}], None, tokenizer, OPTIONS)
+    assert targets(tokenizer, encoded) == ["Ċ", "x", "<|im_end|>"]
+
+
 def test_sentencepiece_style_turns():
     template = (
         "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
@@ -159,9 +169,11 @@ def test_a_bad_row_says_why(tokenizer, messages, cause):
     assert caught.value.cause.startswith(cause)
 
 
-def test_the_flag_of_a_turn_does_not_reach_the_template(tokenizer):
-    flagged = [CHAT[0], {**CHAT[1], "train": True}]
-    assert encode(flagged, None, tokenizer, OPTIONS) == encode(CHAT, None, tokenizer, OPTIONS)
+@pytest.mark.parametrize("extra", [{"train": True}, {"tool_calls": None}])
+def test_neither_the_flag_of_a_turn_nor_an_empty_field_reaches_the_template(extra):
+    tokenizer = toys.tiny_tokenizer(toys.CHATML.replace("message['content']", "message | tojson"))
+    marked = [CHAT[0], {**CHAT[1], **extra}]
+    assert encode(marked, None, tokenizer, OPTIONS) == encode(CHAT, None, tokenizer, OPTIONS)
 
 
 def test_rows_give_what_each_gives_alone_in_order(tokenizer):
