@@ -139,8 +139,8 @@ def test_a_model_that_mixes_packed_rows_trains_on_one_row_at_a_time(
     loaded = load()
     forward = loaded.model.forward
 
-    def blind(input_ids: Any, position_ids: Any = None, use_cache: bool = False, logits_to_keep: Any = 0) -> Any:
-        return forward(input_ids=input_ids, use_cache=use_cache, logits_to_keep=logits_to_keep)
+    def blind(input_ids: Any, logits_to_keep: Any = 0, **others: Any) -> Any:
+        return forward(input_ids=input_ids, use_cache=False, logits_to_keep=logits_to_keep)
 
     monkeypatch.setattr(loaded.model, "forward", blind)
     found = tune("found", {"max_steps": 2}, loaded=loaded)
@@ -157,15 +157,11 @@ def test_half_precision_keeps_what_trains_in_float32(tune: Any) -> None:
     assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
 
 
-def test_full_tuning_in_half_precision_adds_up_steps_too_small_for_it(tune: Any, load: Any) -> None:
-    fields = {"adapter": "full", "learning_rate": 2e-5, "epochs": 2, "warmup_fraction": 0.0}
-    exact = load_file(tune("exact", fields).out / "model.safetensors")
-    half = load_file(tune("half", fields, dtype="bfloat16").out / "model.safetensors")
-    start = load("bfloat16").model.state_dict()
-    name = "model.norm.weight"  # all ones: a step of 2e-5 is far below its spacing of 2 ** -8 in bfloat16
-    assert (exact[name] != 1).all()
-    moved = sum((half[key] != start[key]).sum().item() for key in half)
-    assert moved > 0.01 * sum(tensor.numel() for tensor in half.values())
+def test_full_tuning_in_half_precision_adds_up_steps_too_small_for_it(tune: Any) -> None:
+    fields = {"adapter": "full", "learning_rate": 1e-3, "epochs": 2, "schedule": "constant"}
+    saved = load_file(tune("half", fields, dtype="bfloat16").out / "model.safetensors")
+    # The norms start at 1, where bfloat16's spacing is 2 ** -8: no single step of 1e-3 would move them.
+    assert (saved["model.norm.weight"] != 1).float().mean() > 0.5
 
 
 def test_a_loss_that_is_not_a_number_stops_with_step_and_rate(tune: Any) -> None:
