@@ -35,7 +35,7 @@ def detect(records: Iterable[Fields], columns: Columns) -> Format:
     total = 0
     for record in records:
         total += 1
-        fields.update(record)
+        fields.update(record.keys())
         found = guess(record, columns)
         if found is not None:
             votes[found] += 1

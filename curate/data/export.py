@@ -23,7 +23,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from curate.data.schemas import infer, merge, widen
-from curate.data.typed import to_table
+from curate.data.typed import depends_on_unit, to_table
 from curate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ def _table(block: Sequence[tuple[str, str]], schemas: Mapping[str, pa.Schema], t
     places: list[int] = []
     for source in dict.fromkeys(source for _, source in block):
         mine = [place for place, (_, name) in enumerate(block) if name == source]
-        table = to_table([block[place][0] for place in mine], schemas[source], f"source {source}")
+        reading = _reading(schemas[source], target)
+        table = to_table([block[place][0] for place in mine], reading, f"source {source}")
         tables.append(_cast(table, target))
         places += mine
     whole = pa.concat_tables(tables)
@@ -223,14 +224,23 @@ def _table(block: Sequence[tuple[str, str]], schemas: Mapping[str, pa.Schema], t
     return whole.take(pa.array(back))
 
 
+def _reading(schema: pa.Schema, target: pa.Schema) -> pa.Schema:
+    """The schema to read a source's JSON in: the target's types, its own where their unit matters."""
+    return pa.schema([field if depends_on_unit(field.type) else target.field(field.name) for field in schema])
+
+
 def _cast(table: pa.Table, target: pa.Schema) -> pa.Table:
     columns = [
-        table.column(field.name).cast(field.type)
+        _as(table.column(field.name), field.type)
         if field.name in table.column_names
         else pa.nulls(table.num_rows, field.type)
         for field in target
     ]
     return pa.Table.from_arrays(columns, schema=target)
+
+
+def _as(column: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type.equals(type) else column.cast(type)
 
 
 def _write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, rows_per_file: int) -> None:
@@ -255,7 +265,8 @@ def _write_saved(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, ro
     """Through an Arrow file on disk, which `datasets` maps into memory and saves in shards."""
     import datasets
 
-    whole = folder / "whole.arrow"
+    whole = folder / ".whole" / "rows.arrow"
+    whole.parent.mkdir()
     count = 0
     with pa.OSFile(str(whole), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for table in tables:
@@ -269,4 +280,4 @@ def _write_saved(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, ro
     finally:
         if not quiet:
             datasets.enable_progress_bars()
-    whole.unlink()
+    shutil.rmtree(whole.parent)

@@ -123,9 +123,8 @@ def read_shard(
         )
         for field in own:
             meta[field].append(_text(value.get(field)))
-    data: dict[str, Sequence[Any]] = (
-        dict(zip(ROW_COLUMNS, zip(*columns, strict=True), strict=True)) if columns else {}
-    )
+    transposed = zip(*columns, strict=True) if columns else ((),) * len(ROW_COLUMNS)
+    data: dict[str, Sequence[Any]] = dict(zip(ROW_COLUMNS, transposed, strict=True))
     for field, values in meta.items():
         data[f"meta.{field}"] = values or [None] * len(columns)
     return pl.DataFrame(data, schema=shard_schema(list(meta))), bad

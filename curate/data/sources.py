@@ -104,7 +104,7 @@ class Chunk:
         return self.block.count
 
     def records(self) -> Iterator[Record]:
-        """Parse: `(ordinal, line, raw, value)` for each record; a BadRow as the value of an unreadable one."""
+        """Parse: `(ordinal, line, raw, value)` of each record; the value of an unreadable one is a BadRow."""
         return self.block.parse()
 
 

@@ -1,12 +1,13 @@
 """Typed records: rows of an Arrow table as JSON texts, and back without loss.
 
-JSON knows neither bytes nor times nor decimals. A *portable* schema is the schema with these types replaced
-by ones that JSON has: timestamps, dates, times and durations by their integers, decimals by their digits,
-dictionaries by their values. Arrow casts between the two. In the JSON text bytes are base64, maps lists of
-pairs, and floats that are not finite the strings "NaN", "Infinity" and "-Infinity".
+JSON knows neither bytes nor times nor decimals. A *portable* schema is the schema with timestamps, dates,
+times and durations replaced by their integers and dictionaries by their values; Arrow casts between the two.
+In the JSON text decimals are their digits, bytes are base64, maps are lists of pairs, and floats that are not
+finite are the strings "NaN", "Infinity" and "-Infinity".
 """
 
 import base64
+import decimal
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,8 +24,9 @@ _KEPT = (
     pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string,
     pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary,
     pa.types.is_fixed_size_binary, pa.types.is_binary_view,
+    pa.types.is_decimal,
 )  # fmt: skip
-_BYTES = _KEPT[-4:]
+_BYTES = _KEPT[-5:-1]
 
 
 def portable(schema: pa.Schema, where: str) -> pa.Schema:
@@ -38,19 +40,35 @@ def portable(schema: pa.Schema, where: str) -> pa.Schema:
         if schema.get_all_field_indices(field.name) != [schema.get_field_index(field.name)]:
             raise DataError(f"{where}: two columns are named `{field.name}`. Rename one.")
         kind = _portable_type(field.type)
-        if kind is not None:
-            plain = field.with_type(kind)
-            try:
-                pa.schema([field]).empty_table().cast(pa.schema([plain])).cast(pa.schema([field]))
-            except pa.ArrowException:
-                kind = None
-        if kind is None:
+        if kind is None or not _casts(field.type, kind):
             raise DataError(
                 f"{where}: column `{field.name}` has the type {field.type}, which cannot be kept. "
                 "Cast it to another type, or leave it out."
             )
-        fields.append(plain)
+        fields.append(field.with_type(kind))
     return pa.schema(fields, metadata=schema.metadata)
+
+
+def depends_on_unit(type: pa.DataType) -> bool:
+    """Whether the JSON of such a value means something only together with the type (times in their unit)."""
+    if pa.types.is_dictionary(type):
+        return depends_on_unit(type.value_type)
+    if pa.types.is_nested(type):
+        return any(depends_on_unit(type.field(index).type) for index in range(type.num_fields))
+    return any(test(type) for test in (*_INT64, *_INT32))
+
+
+def _casts(type: pa.DataType, plain: pa.DataType) -> bool:
+    """Whether Arrow casts to the portable type and back. It corrupts nested columns of the null type."""
+    if type.equals(plain):
+        return True
+    if pa.types.is_nested(type) and "null" in str(type).replace("not null", ""):
+        return False
+    try:
+        pa.array([], type=plain).cast(type).cast(plain)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _portable_type(type: pa.DataType) -> pa.DataType | None:
@@ -59,8 +77,6 @@ def _portable_type(type: pa.DataType) -> pa.DataType | None:
     for tests, plain in ((_KEPT, type), (_INT64, pa.int64()), (_INT32, pa.int32())):
         if any(test(type) for test in tests):
             return plain
-    if pa.types.is_decimal(type):
-        return pa.string()
     if pa.types.is_dictionary(type):
         return _portable_type(type.value_type)
     return _portable_nested(type)
@@ -91,7 +107,8 @@ def _portable_nested(type: pa.DataType) -> pa.DataType | None:
 def to_records(table: pa.Table, plain: pa.Schema) -> list[dict[str, Any]]:
     """The rows as JSON values. plain: the table's portable schema."""
     columns: dict[str, list[Any]] = {}
-    for field, column in zip(plain, table.cast(plain).columns, strict=True):
+    for field, typed in zip(plain, table.columns, strict=True):
+        column = typed if typed.type.equals(field.type) else typed.cast(field.type)
         change = _change(field.type, _to_json, floats=not _finite(column))
         values = column.to_pylist()
         columns[field.name] = values if change is None else [change(value) for value in values]
@@ -107,13 +124,14 @@ def to_table(records: Iterable[str | bytes], schema: pa.Schema, where: str) -> p
     odd = any(_odd_float(text) for text in texts)
     rows = [orjson.loads(text) for text in texts]
     columns = []
-    for field in plain:
+    for field, original in zip(plain, schema, strict=True):
         change = _change(field.type, _from_json, floats=odd)
         values = [row.get(field.name) for row in rows]
         if change is not None:
             values = [change(value) for value in values]
-        columns.append(pa.array(values, type=field.type))
-    return pa.Table.from_arrays(columns, schema=plain).cast(schema)
+        column = pa.array(values, type=field.type)
+        columns.append(column if field.type.equals(original.type) else column.cast(original.type))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def prune(value: Any) -> Any:
@@ -190,12 +208,16 @@ def _same(value: Any) -> Any:
 def _to_json(type: pa.DataType, floats: bool) -> _Change | None:
     if any(test(type) for test in _BYTES):
         return lambda value: None if value is None else base64.b64encode(value).decode()
+    if pa.types.is_decimal(type):
+        return lambda value: None if value is None else str(value)
     return _float_to_json if floats and pa.types.is_floating(type) else None
 
 
 def _from_json(type: pa.DataType, floats: bool) -> _Change | None:
     if any(test(type) for test in _BYTES):
         return lambda value: None if value is None else base64.b64decode(value)
+    if pa.types.is_decimal(type):
+        return lambda value: None if value is None else decimal.Decimal(value)
     return _float_from_json if floats and pa.types.is_floating(type) else None
 
 

@@ -1,0 +1,283 @@
+"""Export: what was read comes out as it was."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.data.export import dataset, export, pairs
+from curate.data.ingest import read_shard, resolve_format
+from curate.data.schemas import source_schema
+from curate.data.sources import open_source
+from curate.errors import ConfigError, DataError
+from curate.spec import SourceSpec
+
+Rows = list[tuple[str, str]]
+Schemas = dict[str, pa.Schema | None]
+
+TYPED = pa.table(
+    {
+        "prompt": ["a", "b", "c"],
+        "response": pa.array(["x", "y", "z"], pa.large_string()),
+        "at": pa.array([1, None, 2**62], pa.timestamp("ns")),
+        "raw": pa.array([b"\xff", None, b""]),
+        "label": pa.array(["p", "q", "p"]).dictionary_encode(),
+        "turns": pa.array([[{"who": "u", "n": None}], [], None], pa.list_(pa.struct([("who", pa.string()), ("n", pa.null())]))),
+    }
+)  # fmt: skip
+
+
+def ingest(path: Path | str, name: str = "s", **fields: Any) -> tuple[Rows, Schemas]:
+    spec = SourceSpec(name=name, path=str(path), **fields)
+    files = open_source(spec)
+    spec = spec.model_copy(update={"format": resolve_format(spec, files)})
+    frames = [read_shard(chunk, spec, 0)[0] for file in files for chunk in file.chunks(2)]
+    return list(pairs(frames)), {name: source_schema(files, name)}
+
+
+def several(*sources: tuple[Rows, Schemas]) -> tuple[Rows, Schemas]:
+    """The sources' rows by turns."""
+    rows = [row for group in zip(*(rows for rows, _ in sources), strict=True) for row in group]
+    return rows, {name: schema for _, schemas in sources for name, schema in schemas.items()}
+
+
+def write_jsonl(path: Path, records: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+# --- JSONL ------------------------------------------------------------------------------------------
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+records = st.fixed_dictionaries(
+    {
+        "prompt": st.text(min_size=1).filter(lambda text: not text.isspace()),
+        "response": st.text(min_size=1).filter(lambda text: not text.isspace()),
+    },
+    optional={"extra": values, "é": values},
+)
+
+
+@given(st.lists(st.tuples(records, st.booleans(), st.sampled_from(["", " ", "\r"])), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_jsonl_comes_out_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+    folder = tmp_path_factory.mktemp("round")
+    path = folder / "a.jsonl"
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=ascii) + end + "\n" for row, ascii, end in rows), newline=""
+    )
+    result = export(*ingest(path), folder / "out")
+    assert [file.read_bytes() for file in result.files] == [path.read_bytes()]
+
+
+def test_jsonl_keeps_the_order_given_across_sources(tmp_path: Path) -> None:
+    one = ingest(write_jsonl(tmp_path / "a.jsonl", [{"text": "1"}, {"text": "3"}]), "one")
+    two = ingest(write_jsonl(tmp_path / "b.jsonl", [{"text": "2"}, {"text": "4"}]), "two")
+    result = export(*several(one, two), tmp_path / "out")
+    lines = result.files[0].read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["1", "2", "3", "4"]
+
+
+def test_a_repeated_row_is_written_again(tmp_path: Path) -> None:
+    rows, schemas = ingest(write_jsonl(tmp_path / "a.jsonl", [{"text": "1"}]))
+    result = export(rows * 2, schemas, tmp_path / "out")
+    assert result.rows == 2
+    assert result.files[0].read_text() == '{"text": "1"}\n' * 2
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_rows_per_file(tmp_path: Path, format: Any) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": str(index)} for index in range(5)])
+    result = export(*ingest(path), tmp_path / "out", format, rows_per_file=2)
+    assert [file.name for file in result.files] == [f"data-0000{number}.{format}" for number in range(3)]
+    read = pl.read_ndjson if format == "jsonl" else pl.read_parquet
+    assert [read(file)["text"].to_list() for file in result.files] == [["0", "1"], ["2", "3"], ["4"]]
+
+
+def test_typed_rows_as_jsonl(tmp_path: Path) -> None:
+    pq.write_table(TYPED, tmp_path / "a.parquet")
+    result = export(*ingest(tmp_path / "a.parquet"), tmp_path / "out")
+    first = json.loads(result.files[0].read_text().splitlines()[0])
+    assert first == {
+        "prompt": "a", "response": "x", "at": 1, "raw": "/w==", "label": "p", "turns": [{"who": "u", "n": None}],
+    }  # fmt: skip
+
+
+# --- Parquet ----------------------------------------------------------------------------------------
+
+
+def test_parquet_comes_out_with_its_own_types(tmp_path: Path) -> None:
+    pq.write_table(TYPED, tmp_path / "a.parquet")
+    original = pq.read_table(tmp_path / "a.parquet")
+    result = export(*ingest(tmp_path / "a.parquet"), tmp_path / "out", "parquet")
+    back = pq.read_table(result.files[0])
+    assert back.schema.equals(original.schema, check_metadata=True)
+    assert back.equals(original)
+
+
+def test_jsonl_to_parquet_infers_over_all_records(tmp_path: Path) -> None:
+    path = write_jsonl(
+        tmp_path / "a.jsonl",
+        [{"text": "1", "n": 1}, {"text": "2", "tags": ["x"]}, {"text": "3", "n": 1.5, "tags": []}],
+    )
+    table = pq.read_table(export(*ingest(path), tmp_path / "out", "parquet").files[0])
+    assert table.to_pylist() == [
+        {"text": "1", "n": 1.0, "tags": None},
+        {"text": "2", "n": None, "tags": ["x"]},
+        {"text": "3", "n": 1.5, "tags": []},
+    ]
+
+
+def test_field_that_is_null_at_first_gets_its_type_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.data.export._BLOCK_ROWS", 1)
+    turns = [
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "name": n}]
+        for n in (None, "n")
+    ]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": messages} for messages in turns])
+    table = pq.read_table(export(*ingest(path), tmp_path / "out", "parquet").files[0])
+    table.validate(full=True)
+    assert [row["messages"][1]["name"] for row in table.to_pylist()] == [None, "n"]
+
+
+def test_field_of_two_types_fits_no_parquet(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "n": 1}, {"text": "2", "n": "two"}])
+    with pytest.raises(DataError, match=r"source s: field `n` has no single type .*Export as jsonl"):
+        export(*ingest(path), tmp_path / "out", "parquet")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.jsonl"]
+
+
+def test_sources_are_merged_by_promotion_in_the_order_given(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["1", "3"], "n": pa.array([1, 3], pa.int8())}), tmp_path / "a.parquet")
+    path = write_jsonl(tmp_path / "b.jsonl", [{"text": "2", "n": 2.5}, {"text": "4", "more": True}])
+    rows = several(ingest(tmp_path / "a.parquet", "one"), ingest(path, "two"))
+    result = export(*rows, tmp_path / "out", "parquet")
+    assert not result.separate
+    assert result.folders == {"one": tmp_path / "out", "two": tmp_path / "out"}
+    assert pq.read_table(result.files[0]).to_pylist() == [
+        {"text": "1", "n": 1.0, "more": None},
+        {"text": "2", "n": 2.5, "more": None},
+        {"text": "3", "n": 3.0, "more": None},
+        {"text": "4", "n": None, "more": True},
+    ]
+
+
+def test_times_of_two_units_are_merged_by_value(tmp_path: Path) -> None:
+    sources = []
+    for name, unit in (("one", "us"), ("two", "ms")):
+        table = pa.table({"text": [name], "at": pa.array([1000], pa.timestamp(unit))})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        sources.append(ingest(tmp_path / f"{name}.parquet", name))
+    table = pq.read_table(export(*several(*sources), tmp_path / "out", "parquet").files[0])
+    assert table["at"].cast(pa.int64()).to_pylist() == [1000, 1_000_000]
+
+
+@pytest.mark.parametrize("format", ["parquet", "hf"])
+def test_incompatible_sources_get_a_folder_each(tmp_path: Path, format: Any) -> None:
+    one = ingest(write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "n": 1}, {"text": "2", "n": 2}]), "one")
+    two = ingest(write_jsonl(tmp_path / "b.jsonl", [{"text": "3", "n": "x"}, {"text": "4", "n": "y"}]), "two")
+    result = export(*several(one, two), tmp_path / "out", format)
+    assert result.separate
+    assert result.folders == {"one": tmp_path / "out/one", "two": tmp_path / "out/two"}
+    again = [ingest(result.folders[name], name)[0] for name in ("one", "two")]
+    assert [[json.loads(record)["n"] for record, _ in rows] for rows in again] == [[1, 2], ["x", "y"]]
+
+
+def test_no_rows_keep_the_schema(tmp_path: Path) -> None:
+    pq.write_table(TYPED, tmp_path / "a.parquet")
+    _, schemas = ingest(tmp_path / "a.parquet")
+    result = export([], schemas, tmp_path / "out", "parquet")
+    table = pq.read_table(result.files[0])
+    assert (result.rows, table.num_rows, table.column_names) == (0, 0, TYPED.column_names)
+
+
+# --- datasets ---------------------------------------------------------------------------------------
+
+
+def test_save_to_disk_round_trip_keeps_the_features(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    one = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 1]}, features=features)
+    one.save_to_disk(str(tmp_path / "ds"))
+    result = export(*ingest(tmp_path / "ds"), tmp_path / "out", "hf", rows_per_file=2)
+    back = datasets.load_from_disk(str(tmp_path / "out"))
+    assert back.features == one.features
+    assert back.to_list() == one.to_list()
+    assert sum(file.suffix == ".arrow" for file in result.files) == 2
+
+
+def test_dataset_in_memory(tmp_path: Path) -> None:
+    pq.write_table(TYPED.drop(["turns", "label"]), tmp_path / "a.parquet")
+    made = dataset(*ingest(tmp_path / "a.parquet"))
+    assert made.data.table.schema.field("at").type == pa.timestamp("ns")
+    assert made["response"][:] == ["x", "y", "z"]
+
+
+def test_dataset_of_json_rows(tmp_path: Path) -> None:
+    rows = [{"text": "1", "n": None}, {"text": "2", "n": 2}]
+    assert dataset(*ingest(write_jsonl(tmp_path / "a.jsonl", rows))).to_list() == rows
+
+
+def test_dataset_of_incompatible_sources(tmp_path: Path) -> None:
+    one = ingest(write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "n": 1}]), "one")
+    two = ingest(write_jsonl(tmp_path / "b.jsonl", [{"text": "3", "n": "x"}]), "two")
+    with pytest.raises(DataError, match="sources one, two cannot be merged"):
+        dataset(*several(one, two))
+
+
+# --- the folder -------------------------------------------------------------------------------------
+
+
+def test_csv_comes_out_as_text_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,response,n\nq,a,007\n")
+    table = pq.read_table(export(*ingest(tmp_path / "a.csv"), tmp_path / "out", "parquet").files[0])
+    assert table.to_pylist() == [{"prompt": "q", "response": "a", "n": "007"}]
+
+
+def test_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("x")
+    with pytest.raises(ConfigError, match="must be a new or an empty folder"):
+        export([], {}, out)
+    assert [file.name for file in out.iterdir()] == ["mine"]
+
+
+def test_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert export([("{}", "s")], {"s": None}, tmp_path / "out").rows == 1
+
+
+def test_nothing_is_left_of_an_export_that_failed(tmp_path: Path) -> None:
+    def rows() -> Iterator[tuple[str, str]]:
+        yield "{}", "s"
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError):
+        export(rows(), {"s": None}, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be one of jsonl, parquet, hf. Got 'csv'"):
+        export([], {}, tmp_path / "out", "csv")  # type: ignore[arg-type]
