@@ -27,7 +27,7 @@ PLAIN_COLUMNS = frozenset(
 
 
 def column_of(by: str) -> str:
-    """The column that `by` names: `tokens`, `meta.level` and `score.el2n` as they are, `el2n` as `score.el2n`.
+    """The column that `by` names: `tokens`, `meta.level`, `score.el2n` as they are, `el2n` as `score.el2n`.
 
     A name is kept if it is one of PLAIN_COLUMNS or has a dot; otherwise `score.` is put before it.
     """

@@ -57,8 +57,9 @@ class Deck:
             wrong = [f"without a weight: {', '.join(missing)}"] if missing else []
             wrong += [f"not among the selected rows: {', '.join(unknown)}"] if unknown else []
             raise ConfigError(
-                f"`{where}` must give one weight to each group of the selected rows ({', '.join(self.names)}). "
-                f"Got {'; '.join(wrong)}. A group that must not be drawn has weight 0."
+                f"`{where}` must give one weight to each group of the selected rows "
+                f"({', '.join(self.names)}). Got {'; '.join(wrong)}. "
+                "A group that must not be drawn has weight 0."
             )
         weights = np.array([given[name] for name in self.names], dtype=np.float64)
         if not weights.any():

@@ -62,53 +62,55 @@ def length_matched(
     """
     if len(reference_lengths) == 0:
         raise DataError("a length-matched subset needs a reference of at least one row. Got none.")
+    order = ranked(keys, highest=False)
+    drawn: NDArray[np.int64] = lengths[order].astype(np.int64)
     edges = length_bins(reference_lengths, bins)
     outside = len(edges) + 1
-    labels = np.searchsorted(edges, lengths, side="right").astype(np.int64)
-    labels[(lengths < reference_lengths.min()) | (lengths > reference_lengths.max())] = outside
+    labels = np.searchsorted(edges, drawn, side="right").astype(np.int64)
+    labels[(drawn < reference_lengths.min()) | (drawn > reference_lengths.max())] = outside
     wanted = np.bincount(np.searchsorted(edges, reference_lengths, side="right"), minlength=outside + 1)
     held = np.bincount(labels, minlength=outside + 1)
     if (held < wanted).any():
         short = int(np.flatnonzero(held < wanted)[0])
         bounds = [int(reference_lengths.min()), *edges.tolist(), int(reference_lengths.max()) + 1]
         raise DataError(
-            f"the pool must hold as many rows as the reference in each bin of lengths. It has {held[short]} of "
-            f"{bounds[short]} to {bounds[short + 1] - 1} tokens, the reference {wanted[short]}."
+            "the pool must hold as many rows as the reference in each bin of lengths. "
+            f"It has {held[short]} of {bounds[short]} to {bounds[short + 1] - 1} tokens, "
+            f"the reference {wanted[short]}."
         )
-    order = ranked(keys, highest=False)
-    chosen = np.zeros(len(lengths), dtype=np.bool_)
-    chosen[order[group_rank(order, labels) < wanted[labels[order]]]] = True
-    excess = int(lengths[chosen].sum(dtype=np.int64)) - int(reference_lengths.sum(dtype=np.int64))
-    excess = _swap_in_order(chosen, order, lengths, labels, excess, float(reference_lengths.mean()) / 2)
+    chosen = group_rank(np.arange(len(order)), labels) < wanted[labels]
+    excess = int(drawn[chosen].sum()) - int(reference_lengths.sum(dtype=np.int64))
+    excess = _swap_in_order(chosen, drawn, labels, excess, float(reference_lengths.mean()) / 2)
     while excess:
-        best = _best_swap(chosen, lengths, labels, excess)
+        best = _best_swap(chosen, drawn, labels, excess)
         if best is None:
             break
         out, into, change = best
         chosen[out], chosen[into] = False, True
         excess -= change
-    return order[chosen[order]]
+    return order[chosen]
 
 
 def _swap_in_order(
     chosen: NDArray[np.bool_],
-    order: NDArray[np.int64],
-    lengths: NDArray[np.integer],
+    lengths: NDArray[np.int64],
     labels: NDArray[np.int64],
     excess: int,
     enough: float,
 ) -> int:
-    """Swap in place, in the order of the keys, what lowers |excess|; returns the excess that is left."""
+    """Swap in place what lowers |excess|; rows are in the order of their keys. Returns what is left of it."""
+    if abs(excess) <= enough:
+        return excess
     last: dict[int, list[int]] = {}
-    for row in order[chosen[order]].tolist():
+    for row in np.flatnonzero(chosen).tolist():
         last.setdefault(int(labels[row]), []).append(row)
-    for row in order[~chosen[order]].tolist():
+    for row in np.flatnonzero(~chosen).tolist():
         if abs(excess) <= enough:
             break
         rows = last.get(int(labels[row]))
         if not rows:
             continue
-        change = int(lengths[rows[-1]]) - int(lengths[row])
+        change = int(lengths[rows[-1]] - lengths[row])
         if abs(excess - change) < abs(excess):
             chosen[rows.pop()], chosen[row] = False, True
             excess -= change
@@ -116,7 +118,7 @@ def _swap_in_order(
 
 
 def _best_swap(
-    chosen: NDArray[np.bool_], lengths: NDArray[np.integer], labels: NDArray[np.int64], excess: int
+    chosen: NDArray[np.bool_], lengths: NDArray[np.int64], labels: NDArray[np.int64], excess: int
 ) -> tuple[int, int, int] | None:
     """(row out, row in, tokens saved) of one bin that brings the excess nearest to 0; None if none helps."""
     best: tuple[int, int, int] | None = None
@@ -127,10 +129,9 @@ def _best_swap(
         if len(outside) == 0:
             continue
         outside = outside[np.argsort(lengths[outside], kind="stable")]
-        wanted = lengths[inside].astype(np.int64) - excess
-        after = np.minimum(np.searchsorted(lengths[outside], wanted), len(outside) - 1)
+        after = np.minimum(np.searchsorted(lengths[outside], lengths[inside] - excess), len(outside) - 1)
         for candidate in (after, np.maximum(after - 1, 0)):
-            change = lengths[inside].astype(np.int64) - lengths[outside[candidate]]
+            change = lengths[inside] - lengths[outside[candidate]]
             rest = np.abs(excess - change)
             first = int(np.argmin(rest))
             if rest[first] < left:

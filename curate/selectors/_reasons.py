@@ -13,7 +13,7 @@ def no_score(column: str) -> str:
 
 
 def rank_texts(pool: Pool, column: str, order: NDArray[np.int64], highest: bool) -> pl.Series:
-    """ "el2n 0.83, rank 17 of 500 (highest first)", String [rows]; the reason of `no_score` outside `order`."""
+    """Texts like "el2n 0.83, rank 17 of 500 (highest first)", String [rows]; `no_score` outside `order`."""
     first = "highest" if highest else "lowest"
     text = pl.format(
         f"{{}} {{}}, rank {{}} of {len(order)} ({first} first)", pl.lit(label_of(column)), "value", "place"
@@ -22,7 +22,7 @@ def rank_texts(pool: Pool, column: str, order: NDArray[np.int64], highest: bool)
 
 
 def place_texts(pool: Pool, order: NDArray[np.int64]) -> pl.Series:
-    """ "random place 17 of 500", String [rows]."""
+    """Texts like "random place 17 of 500", String [rows]."""
     return _placed(pool, order, pl.format(f"random place {{}} of {len(order)}", "place"), "", None)
 
 
@@ -40,7 +40,7 @@ def _placed(
 def share_texts(
     texts: pl.Series, kept: NDArray[np.int64], order: NDArray[np.int64], groups: Groups, per: str
 ) -> pl.Series:
-    """ "…; source chat: 40 of 200 rows kept" after the text of each row of `order`, String [rows].
+    """The texts, each of `order` followed by "; source chat: 40 of 200 rows kept", String [rows].
 
     texts: String [rows]. per: the name of the column behind `groups`.
     """

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pools import pool_of
+from candidates import pool_of
 
 from curate.errors import DataError
 from curate.selectors.band import Band

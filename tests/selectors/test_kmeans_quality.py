@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from pools import pool_of
+from candidates import pool_of
 
 from curate.errors import ConfigError, DataError
 from curate.selector import Pool

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from pools import pool_of
+from candidates import pool_of
 
 from curate.budget import Budget
 from curate.errors import ConfigError, DataError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pools import pool_of, random_pool, shuffled, uids
+from candidates import pool_of, random_pool, shuffled, uids
 
 from curate.selectors.random import Random
 

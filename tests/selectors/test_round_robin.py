@@ -1,7 +1,7 @@
 """Round robin: the best of each group in turn."""
 
 import pytest
-from pools import pool_of
+from candidates import pool_of
 
 from curate.errors import ConfigError, DataError
 from curate.selectors.round_robin import RoundRobin

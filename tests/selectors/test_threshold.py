@@ -1,7 +1,7 @@
 """Threshold: bounds included."""
 
 import pytest
-from pools import pool_of
+from candidates import pool_of
 
 from curate.errors import DataError
 from curate.selectors.threshold import Threshold

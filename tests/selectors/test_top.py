@@ -1,7 +1,7 @@
 """Top: by rank, overall or of each group."""
 
 import pytest
-from pools import pool_of
+from candidates import pool_of
 
 from curate.errors import ConfigError, DataError
 from curate.selector import Pool

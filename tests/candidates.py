@@ -1,0 +1,64 @@
+"""Small pools for the tests of selectors and mixers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.selector import Pool
+
+
+def pool_of(
+    columns: Mapping[str, Any], better: Mapping[str, bool | None] | None = None, seed: int = 0
+) -> Pool:
+    """A pool of the given columns, all of one length; uid, source and position are added where missing."""
+    rows = len(next(iter(columns.values())))
+    filled = {
+        "position": np.arange(rows),
+        "uid": [f"uid-{row}" for row in range(rows)],
+        "source": ["only"] * rows,
+        **columns,
+    }
+    return Pool(pl.DataFrame(filled, strict=False), better or {}, seed)
+
+
+def random_pool(rows: int, seed: int = 0, duplicates: bool = False, nulls: bool = False) -> Pool:
+    """Rows of three sources and four clusters, with two scores (`good`: high is better; `mixed`: two-sided).
+
+    duplicates: some rows share their uid. nulls: some rows have no score.
+    """
+    rng = np.random.default_rng(seed)
+    scores = {name: rng.permutation(rows) / max(rows, 1) + 0.01 for name in ("good", "mixed")}
+    missing = rng.random(rows) < (0.2 if nulls else 0.0)
+    if rows:
+        missing[0] = False
+    uids = rng.integers(0, max(rows // 2, 1), rows) if duplicates else np.arange(rows)
+    return pool_of(
+        {
+            "uid": [f"uid-{number}" for number in uids],
+            "source": rng.choice(["chat", "code", "math"], rows, p=[0.6, 0.1, 0.3]).tolist(),
+            "cluster": rng.integers(0, 4, rows).astype(np.int32),
+            "supervised_tokens": rng.integers(1, 60, rows).astype(np.int32),
+            **{
+                f"score.{name}": [
+                    None if gone else value for value, gone in zip(values, missing, strict=True)
+                ]
+                for name, values in scores.items()
+            },
+        },
+        {"score.good": True, "score.mixed": None},
+        seed,
+    )
+
+
+def shuffled(pool: Pool, seed: int = 1) -> Pool:
+    """The same rows in another order, at new positions."""
+    order = np.random.default_rng(seed).permutation(pool.rows)
+    frame = pool.frame[order.tolist()].with_columns(position=np.arange(pool.rows))
+    return Pool(frame, pool.higher_is_better, pool.seed)
+
+
+def uids(pool: Pool, rows: np.ndarray) -> list[str]:
+    """The uids of rows, in their order."""
+    return pool.frame["uid"].gather(rows).to_list()

@@ -1,0 +1,175 @@
+"""What holds for every mixer: the ones that the registry finds, each in several settings."""
+
+import importlib
+import pickle
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from candidates import random_pool, shuffled, uids
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.errors import ConfigError, DataError
+from curate.methods import read_method, write_method
+from curate.mixer import Mixer, Schedule
+from curate.registry import Registry
+from curate.selector import Pool, column_of
+
+SOURCES = {"chat": 1.0, "code": 2.0, "math": 0.0}
+
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "capped": [{"cap": 5}, {"cap": 5, "draws": 30}],
+    "curriculum": [
+        {"by": "good", "order": "ascending"},
+        {"by": "mixed", "order": "descending", "interleave": "source", "levels": 3},
+        {"by": "good", "order": "ascending", "pacing": "root", "draws": 40},
+    ],
+    "equal": [{}, {"by": "cluster", "draws": 77}, {"draws": "50% tokens"}],
+    "proportional": [{}, {"draws": 13}],
+    "temperature": [{"temperature": 2.0}, {"temperature": 5, "draws": "900 tokens"}],
+    "upsample_end": [{"weights": SOURCES}, {"weights": SOURCES, "fraction": 0.3, "draws": "90% tokens"}],
+    "weights": [{"weights": SOURCES}, {"weights": SOURCES, "draws": 50}],
+}
+
+CASES = [
+    pytest.param({name: fields}, id=f"{name}-{index}")
+    for name, several in SETTINGS.items()
+    for index, fields in enumerate(several)
+]
+every_mixer = pytest.mark.parametrize("written", CASES)
+pools = st.builds(random_pool, st.integers(1, 60), st.integers(0, 10**6), duplicates=st.booleans())
+
+
+def made(written: dict[str, Any]) -> Mixer:
+    mixer = read_method("mixers", written, Registry())
+    assert isinstance(mixer, Mixer)
+    return mixer
+
+
+def mixed_or_none(mixer: Mixer, pool: Pool) -> Schedule | None:
+    """The schedule; None where the pool lacks a group or a token budget holds no row, which must be said."""
+    try:
+        return mixer.mix(pool)
+    except (ConfigError, DataError):
+        return None
+
+
+def test_every_mixer_is_under_test() -> None:
+    assert sorted(SETTINGS) == Registry().names("mixers")
+
+
+@every_mixer
+def test_a_pool_that_is_large_enough_is_mixed(written: dict[str, Any]) -> None:
+    """The other tests pass over pools that cannot be mixed; this one may not."""
+    assert mixed_or_none(made(written), random_pool(60, seed=3)) is not None
+
+
+@every_mixer
+@settings(max_examples=10, deadline=None)
+@given(pool=pools)
+def test_draws_are_rows_of_the_pool_each_with_a_phase(written: dict[str, Any], pool: Pool) -> None:
+    schedule = mixed_or_none(made(written), pool)
+    if schedule is not None:
+        assert len(schedule.draws) == len(schedule.phases) > 0
+        assert 0 <= schedule.draws.min() <= schedule.draws.max() < pool.rows
+        assert all(isinstance(phase, str) and phase for phase in schedule.phases)
+
+
+@every_mixer
+@settings(max_examples=10, deadline=None)
+@given(pool=pools)
+def test_draws_are_as_many_as_asked(written: dict[str, Any], pool: Pool) -> None:
+    mixer = made(written)
+    schedule = mixed_or_none(mixer, pool)
+    draws = getattr(mixer, "draws", None)
+    if schedule is None:
+        return
+    tokens = pool.supervised_tokens()
+    if draws is not None and draws.in_tokens:
+        assert tokens[schedule.draws].sum() <= draws.tokens(int(tokens.sum()))
+    elif draws is not None:
+        assert len(schedule.draws) == draws.rows(pool.rows)
+    elif mixer.name == "capped":
+        assert max(Counter(schedule.phases).values()) <= 5
+    else:
+        assert len(schedule.draws) == pool.rows
+
+
+@every_mixer
+@settings(max_examples=10, deadline=None)
+@given(pool=pools)
+def test_no_row_repeats_more_than_its_group_needs(written: dict[str, Any], pool: Pool) -> None:
+    """At most ceil(d_j / n_j) times; a paced curriculum draws with replacement and is exempt."""
+    mixer = made(written)
+    schedule = mixed_or_none(mixer, pool)
+    if schedule is None or getattr(mixer, "pacing", "none") != "none":
+        return
+    column = getattr(mixer, "interleave", None) or getattr(mixer, "by", "source")
+    groups = pool.groups(column if mixer.name != "curriculum" else "source")
+    assert column_of(column)
+    drawn = np.bincount(groups.labels[schedule.draws], minlength=len(groups.names))
+    allowed = np.ceil(drawn / groups.sizes(np.arange(pool.rows)))
+    times = np.bincount(schedule.draws, minlength=pool.rows)
+    assert (times <= allowed[groups.labels]).all()
+
+
+@every_mixer
+@settings(max_examples=6, deadline=None)
+@given(rows=st.integers(1, 60), seed=st.integers(0, 10**6))
+def test_another_order_of_the_pool_gives_the_same_sequence(
+    written: dict[str, Any], rows: int, seed: int
+) -> None:
+    pool = random_pool(rows, seed)
+    other = shuffled(pool, seed + 1)
+    here, there = mixed_or_none(made(written), pool), mixed_or_none(made(written), other)
+    assert (here is None) == (there is None)
+    if here is not None and there is not None:
+        assert uids(pool, here.draws) == uids(other, there.draws)
+        assert list(here.phases) == list(there.phases)
+
+
+@every_mixer
+def test_same_seed_same_schedule(written: dict[str, Any]) -> None:
+    first, second = (made(written).mix(random_pool(50, seed=3)) for _ in range(2))
+    assert first.draws.tolist() == second.draws.tolist()
+
+
+@every_mixer
+def test_the_frame_is_left_as_it_was(written: dict[str, Any]) -> None:
+    pool = random_pool(50, seed=3)
+    before = pool.frame.clone()
+    made(written).mix(pool)
+    assert pool.frame.equals(before)
+
+
+@every_mixer
+def test_only_the_columns_it_needs_are_read(written: dict[str, Any]) -> None:
+    pool, mixer = random_pool(50, seed=3), made(written)
+    narrow = pool.frame.select("position", "uid", "source", *sorted(mixer.needs() - {"source"}))
+    draws = mixer.mix(Pool(narrow, pool.higher_is_better, pool.seed)).draws
+    assert draws.tolist() == mixer.mix(pool).draws.tolist()
+
+
+@every_mixer
+def test_pickles(written: dict[str, Any]) -> None:
+    mixer = made(written)
+    assert pickle.loads(pickle.dumps(mixer)) == mixer
+
+
+@every_mixer
+def test_reads_back_what_it_writes(written: dict[str, Any]) -> None:
+    mixer = made(written)
+    assert read_method("mixers", write_method(mixer), Registry()) == mixer
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_documented(name: str) -> None:
+    cls = Registry().get("mixers", name)
+    text = importlib.import_module(cls.__module__).__doc__ or ""
+    assert "Cost:" in text
+    assert "Source:" in text
+    assert cls.__doc__
+    assert vars(cls)["mix"].__doc__
+    assert all(field.description for field in cls.model_fields.values())
