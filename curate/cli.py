@@ -117,10 +117,11 @@ def list_methods(
         print(json.dumps(found, indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     columns = [column for column in found[0] if any(method[column] for method in found)] if found else []
-    table = Table(*columns, title=kind)
+    headers = [Column(column, no_wrap=column == "name", overflow="fold") for column in columns]
+    table = Table(*headers, title=kind)
     for method in found:
         texts = [method[column] for column in columns]
         table.add_row(*(text if isinstance(text, str) else ", ".join(text) for text in texts))

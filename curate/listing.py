@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from curate.component import Component
 from curate.registry import Registry
 
@@ -65,9 +67,10 @@ def _reads(component: type[Component]) -> list[str]:
         return ["embedding"]
     if not issubclass(component, TextScorer | Selector | Mixer | Filter | Deduplicator):
         return []
-    if any(field.is_required() for field in component.model_fields.values()):
+    try:
+        return sorted(component().needs())
+    except ValidationError:  # a user must set something first, and what it reads may depend on that
         return []
-    return sorted(component().needs())
 
 
 def _source(docstring: str) -> str:

@@ -174,7 +174,7 @@ def _either(first: str, second: str) -> str:
     """Two expectations of one value as one: `must be an integer or 'auto'. Got ...`."""
     head, got, rest = first.partition(". Got ")
     other = second.partition(". Got ")[0].removeprefix("must be ")
-    return f"{head} or {other}{got}{rest}"
+    return first if other in head else f"{head} or {other}{got}{rest}"
 
 
 def _model_at(model: type[BaseModel], where: Where) -> type[BaseModel] | None:

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import plugin_folder
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 import curate.methods
+from curate import phrases
 from curate.budget import Budget
 from curate.component import Component
 from curate.config import LoadedConfig, dump_config, load_config, read_config
 from curate.errors import ConfigError, Problem
+from curate.marks import Marks
 from curate.methods import MethodOf
 from curate.registry import Registry
 from curate.schema import json_schema
@@ -68,7 +70,7 @@ def refused(folder: Path, text: str, *overrides: str) -> list[str]:
 
 def said(function: Callable[[str], object], value: str) -> str:
     """The message of the ValueError that a function raises."""
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="must") as caught:
         function(value)
     return str(caught.value)
 
@@ -149,6 +151,16 @@ WRONG = [
         "an unknown method with fields",
         HEAD + "stages:\n- score: {toy_wrds: {rate: 1}}\n",
         ["run.yaml:6:11: stages[0].score.toy_wrds: unknown scorer name `toy_wrds`. Did you mean `toy_words`?"],
+    ),
+    (
+        "an unknown method without a value",
+        HEAD + "stages:\n- score: {toy_wrds: }\n",
+        ["run.yaml:6:11: stages[0].score.toy_wrds: unknown scorer name `toy_wrds`. Did you mean `toy_words`?"],
+    ),
+    (
+        "an unknown key beside the nearest known one",
+        HEAD + "stages: [{score: toy_words, resources: {gpus: 1, xpus: 2}}]",
+        ["run.yaml:5:50: stages[0].resources.xpus: unknown key `xpus`. Did you mean `cpus`?"],
     ),
     (
         "an unknown kind of stage",
@@ -526,6 +538,22 @@ def test_set_is_refused_by_its_own_name(mine: Path, argument: str, message: str)
     assert refused(mine, HEAD + "seed: 3\n" + CASCADE, argument) == [message]
 
 
+def test_set_of_a_method_that_no_stage_holds_is_as_ambiguous(mine: Path) -> None:
+    (message,) = refused(mine, HEAD + CASCADE, "score.toy_none.rate=1")
+    assert "`score` may mean 2 stages" in message
+
+
+def test_the_name_of_a_source_goes_before_its_keys(mine: Path) -> None:
+    text = HEAD.replace("chat, path", "path, path").replace("}]", "}, {name: b, path: c}]") + STAGES
+    assert load(mine, text, "sources.path.format=text").config.sources[0].format == "text"
+
+
+def test_inside_a_value_that_was_set_errors_name_the_argument(mine: Path) -> None:
+    text = HEAD + "stages: [{score: {toy_words: {rate: 1}}}]"
+    (message,) = refused(mine, text, "stages.0.score={toy_words: {rate: x}}")
+    assert message.startswith("--set stages.0.score={toy_words: {rate: x}}: stages[0].score.toy_words.rate: ")
+
+
 def test_errors_of_set_come_after_those_of_the_file(mine: Path) -> None:
     lines = refused(mine, HEAD + "sead: 3\n" + STAGES, "seed=x")
     assert [line.split(":")[0] for line in lines] == ["run.yaml", "--set seed=x"]
@@ -546,6 +574,21 @@ def test_a_place_inside_is_located_by_what_is_around_it(mine: Path) -> None:
     mark = load(mine, HEAD + CASCADE).marks.at(("stages", 2, "score", 1, "toy_words", "rows", "deep"))
     assert mark is not None
     assert (mark.line, mark.column) == (8, 23)
+
+
+def test_branches_of_a_union_that_expect_the_same_say_it_once() -> None:
+    class Either(BaseModel):
+        a: list[int] | tuple[int, ...]
+
+    with pytest.raises(ValidationError) as caught:
+        Either.model_validate_json('{"a": 3}', strict=True)
+    found = phrases.problems(caught.value, Either, {"a": 3})
+    assert [str(problem) for problem in found] == ["a: must be a list. Got 3."]
+
+
+def test_a_problem_found_twice_is_said_once() -> None:
+    problem = Problem(("seed",), "is odd.")
+    assert str(Marks().error([problem, problem])) == "seed: is odd."
 
 
 def test_an_error_without_a_place_passes_unchanged(mine: Path) -> None:
@@ -613,11 +656,20 @@ def test_the_schema_accepts_what_loads(mine: Path) -> None:
 
 @pytest.mark.usefixtures("no_builtin_methods")
 @pytest.mark.parametrize(
+    "stage", ["score: {toy_words: }", "train: ", "score: toy_words", "score: [toy_words]"]
+)
+def test_the_schema_accepts_short_forms(mine: Path, stage: str) -> None:
+    assert schema_errors(mine, HEAD + f"stages: [{{{stage}}}]") == []
+
+
+@pytest.mark.usefixtures("no_builtin_methods")
+@pytest.mark.parametrize(
     "stages",
     [
         "stages: [{score: toy_wrds}]",
         "stages: [{scor: toy_words}]",
         "stages: [{select: toy_best}]",
+        "stages: [{select: {}}]",
         "stages: [{select: [{toy_best: {by: a, budget: 1}}]}]",
         "stages: [{select: {toy_best: {by: a, budget: ten}}}]",
         "stages: [{score: {toy_words: {rat: 1}}}]",
