@@ -1,5 +1,6 @@
 """The commands that touch runs: plan, run, show, export, and `list runs`. Registered by `curate.cli`."""
 
+import enum
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,25 @@ from rich.table import Table
 from curate.errors import ConfigError
 from curate.runs import Run, runs_in
 
+
+
+class RunnerName(enum.Enum):
+    """Where work runs."""
+
+    RAY = "ray"
+    LOCAL = "local"
+
+
+class Format(enum.Enum):
+    """What an export writes."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    HF = "hf"
+
+
 RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="the folder of all runs and their store")]
-RunnerOption = Annotated[str, typer.Option("--runner", help="ray, or local: one process, to debug with")]
+RunnerOption = Annotated[RunnerName, typer.Option("--runner", help="ray, or local: one process, to debug with")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or its name under --runs")]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file of the run")]
 Overrides = Annotated[
@@ -25,17 +43,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON in place of a t
 RUNS = Path("runs")
 
 
-def run(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, runner: RunnerOption = "ray") -> None:
+
+def run(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, runner: RunnerOption = RunnerName.RAY) -> None:
     """Run a configuration to its end. What is stored from earlier runs is not computed again."""
     from curate.config import load_config
     from curate.progress import observer
     from curate.start import start
 
-    if runner not in ("ray", "local"):
-        raise ConfigError(f"--runner: must be ray or local. Got {runner!r}.")
     loaded = load_config(config, overrides or [])
     with loaded.marks.located():
-        finished = start(loaded.config, runs, "local" if runner == "local" else "ray", observer())
+        finished = start(loaded.config, runs, runner.value, observer())
     print_summary(finished)
 
 
@@ -90,14 +107,16 @@ def show(
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="an empty or new folder")],
-    format: Annotated[str, typer.Option("--format", help="jsonl, parquet or hf")] = "jsonl",
+    format: Annotated[Format, typer.Option("--format", help="jsonl, parquet or hf")] = Format.JSONL,
     runs: RunsFolder = RUNS,
 ) -> None:
     """Write the selected rows in their original schema."""
-    if format not in ("jsonl", "parquet", "hf"):
-        raise ConfigError(f"--format: must be jsonl, parquet or hf. Got {format!r}.")
-    for path in find_run(run, runs).export(to, format):
-        print(path)
+    written = find_run(run, runs).export(to, format.value)
+    print(f"{written.rows:,} rows in {len(written.files)} files under {written.folder}")
+    if written.separate:
+        print("The sources' schemas differ, so each has its own folder:")
+        for source, folder in written.folders.items():
+            print(f"  {source}: {folder}")
 
 
 def list_runs(runs: Path, as_json: bool) -> None:
@@ -148,10 +167,9 @@ def print_losses(run: Run, console: Console) -> None:
     """Print held-out loss per source, of each model."""
     losses = run.evaluation["losses"]
     table = Table("held-out loss", *losses, box=None)
-    sources = next(iter(losses.values()))["per_source"]
-    for source in sources:
-        table.add_row(source, *(f"{model['per_source'][source]['loss']:.4f}" for model in losses.values()))
-    table.add_row("mean over sources", *(f"{model['mean_over_sources']:.4f}" for model in losses.values()), style="bold")
+    for source in next(iter(losses.values()))["sources"]:
+        table.add_row(source, *(f"{model['sources'][source]['loss']:.4f}" for model in losses.values()))
+    table.add_row("mean over sources", *(f"{model['source_mean']:.4f}" for model in losses.values()), style="bold")
     console.print(table)
 
 

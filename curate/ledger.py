@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from curate.data.rows import FILE_BITS
 from curate.errors import ConfigError
 from curate.registry import unknown
 from curate.stage import DROP
@@ -100,7 +101,7 @@ def ledger(run: "Run", id: str) -> Ledger:
         id=row["id"],
         uid=row["uid"],
         source=row["source"],
-        file=run.info["files"][position >> 40],
+        file=run.info["files"][position >> FILE_BITS],
         line=row["line"],
         fate=fate,
         prompt=row["prompt"],

@@ -1,6 +1,7 @@
 """Run: open a finished or a running one, read its tables, ask it why."""
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from curate.store import Manifest
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
+
+    from curate.data.export import Exported, ExportFormat
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,9 @@ class Run:
         """The selected rows, in pool order, in their original schema."""
         from curate.data.export import dataset
 
-        return dataset(*self._originals())
+        return dataset(self._originals(), self._schemas())
 
-    def export(self, to: Path, format: str = "jsonl") -> list[Path]:
+    def export(self, to: str | Path, format: "ExportFormat" = "jsonl") -> "Exported":
         """Write the selected rows, in pool order, in their original schema: jsonl, parquet or hf.
 
         Lines of untouched JSONL sources come out byte for byte. Raises ConfigError for a folder that
@@ -109,7 +113,7 @@ class Run:
         """
         from curate.data.export import export
 
-        return export(*self._originals(), to, format)
+        return export(self._originals(), self._schemas(), Path(to), format)
 
     def why(self, id: str) -> Ledger:
         """The ledger of one row: where it came from, each score with its percentile, the rule that kept or dropped it.
@@ -153,9 +157,21 @@ class Run:
         table: str = self.summary()._repr_html_()
         return f"<b>{self.name}</b> ({self.status}){table}"
 
-    def _originals(self) -> tuple[pl.DataFrame, Mapping[int, Any]]:
-        """The records of the selected rows in pool order, and how each file stored them."""
-        raise CurateError("not joined to curate.data.export yet")
+    def _originals(self) -> Iterator[tuple[str, str]]:
+        """(record, source) of the selected rows, in pool order, shard by shard."""
+        kept = self._table("selection.parquet").select("position").sort("position").collect()["position"]
+        for shard in self.shards(self.stages[0]):
+            rows = pl.scan_parquet(shard).filter(pl.col("position").is_in(kept.implode()))
+            yield from rows.select("record", "source").collect().iter_rows()
+
+    def _schemas(self) -> dict[str, "pa.Schema | None"]:
+        """For each source of the pool its Arrow schema, None for JSON."""
+        import pyarrow as pa
+
+        return {
+            source: None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
+            for source, text in self.info["schemas"].items()
+        }
 
     def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
         path = self.path / file

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -46,6 +47,7 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
         "config": dump_config(config),
         "seed": config.seed,
         "files": files,
+        "schemas": ingest.schemas(),
         **_environment(),
     }
     begun = time.monotonic()
@@ -65,6 +67,8 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
         record("running")
         cast(Pipeline, config.pipeline).run(config, engine)
         write_outputs(folder, engine.store, engine.records, files)
+        record("running")
+        _export(folder)
         record("done")
     except KeyboardInterrupt:
         record("interrupted")
@@ -92,6 +96,12 @@ def make_runner(name: RunnerName) -> Runner:
     from curate.runners.ray import Ray
 
     return Ray()
+
+
+def _export(folder: Path) -> None:
+    """The selected rows in their original schema, in the run's own folder."""
+    shutil.rmtree(folder / "export", ignore_errors=True)
+    Run(folder).export(folder / "export")
 
 
 def _stop_if_bad(causes: Sequence[str], ingest: Mapping[str, Any], limit: float, folder: Path) -> None:

@@ -47,7 +47,7 @@ def print_table(run: curate.Run, console: Console) -> None:
     table.add_section()
     losses: Mapping[str, Any] = run.evaluation["losses"]
     for name, loss in losses.items():
-        table.add_row(f"held-out loss, {NAMES.get(name, name)}", f"{loss['mean_over_sources']:.3f} nats/token")
+        table.add_row(f"held-out loss, {NAMES.get(name, name)}", f"{loss['source_mean']:.3f} nats/token")
     table.add_section()
     table.add_row("run", str(run.path))
     console.print(table, highlight=False)

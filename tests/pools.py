@@ -1,64 +1,58 @@
-"""Small pools for the tests of selectors and mixers."""
+"""Small pools and configurations for the tests of whole runs."""
 
-from collections.abc import Mapping
+import json
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
+import toys
 
-from curate.selector import Pool
+QUICK = [
+    {"clean": ["exact_duplicates", {"near_duplicates": {"threshold": 0.8}}]},
+    {"score": ["length"]},
+    {"select": {"top": {"by": "length", "budget": 40, "order": "highest"}}},
+]
+"""Stages without a model."""
 
-
-def pool_of(
-    columns: Mapping[str, Any], better: Mapping[str, bool | None] | None = None, seed: int = 0
-) -> Pool:
-    """A pool of the given columns, all of one length; uid, source and position are added where missing."""
-    rows = len(next(iter(columns.values())))
-    filled = {
-        "position": np.arange(rows),
-        "uid": [f"uid-{row}" for row in range(rows)],
-        "source": ["only"] * rows,
-        **columns,
-    }
-    return Pool(pl.DataFrame(filled, strict=False), better or {}, seed)
-
-
-def random_pool(rows: int, seed: int = 0, duplicates: bool = False, nulls: bool = False) -> Pool:
-    """Rows of three sources and four clusters, with two scores (`good`: high is better; `mixed`: two-sided).
-
-    duplicates: some rows share their uid. nulls: some rows have no score.
-    """
-    rng = np.random.default_rng(seed)
-    scores = {name: rng.permutation(rows) / max(rows, 1) + 0.01 for name in ("good", "mixed")}
-    missing = rng.random(rows) < (0.2 if nulls else 0.0)
-    if rows:
-        missing[0] = False
-    uids = rng.integers(0, max(rows // 2, 1), rows) if duplicates else np.arange(rows)
-    return pool_of(
-        {
-            "uid": [f"uid-{number}" for number in uids],
-            "source": rng.choice(["chat", "code", "math"], rows, p=[0.6, 0.1, 0.3]).tolist(),
-            "cluster": rng.integers(0, 4, rows).astype(np.int32),
-            "supervised_tokens": rng.integers(1, 60, rows).astype(np.int32),
-            **{
-                f"score.{name}": [
-                    None if gone else value for value, gone in zip(values, missing, strict=True)
-                ]
-                for name, values in scores.items()
-            },
-        },
-        {"score.good": True, "score.mixed": None},
-        seed,
-    )
+WHOLE = [
+    {"clean": ["exact_duplicates", {"near_duplicates": {"threshold": 0.8}}]},
+    {"score": ["length"]},
+    {"select": {"threshold": {"by": "length", "min": 3}}},
+    {"embed": {"model": "states"}},
+    {"cluster": {"kmeans": {"k": 4}}},
+    {"score": ["loss", "el2n", "ifd", {"donod": {"learning_rate": 0.001}}]},
+    {"select": {"kmeans_quality": {"by": "donod", "budget": 48}}},
+    {"mix": {"temperature": {"temperature": 2.0}}},
+    {"train": {"adapter": {"lora": {"r": 2}}, "epochs": 1, "batch_rows": 8, "checkpoint_every_steps": 2}},
+    {"evaluate": {"held_out": "5%"}},
+]
+"""Every kind of stage."""
 
 
-def shuffled(pool: Pool, seed: int = 1) -> Pool:
-    """The same rows in another order, at new positions."""
-    order = np.random.default_rng(seed).permutation(pool.rows)
-    frame = pool.frame[order.tolist()].with_columns(position=np.arange(pool.rows))
-    return Pool(frame, pool.higher_is_better, pool.seed)
+def write_pool(folder: Path, rows: int = 200, seed: int = 0) -> Path:
+    """Two sources: chat.jsonl (messages; an exact and a near duplicate) and pairs.jsonl (prompt/completion)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chat = toys.toy_rows(rows // 2, seed)
+    copy = json.loads(json.dumps(chat[3])) | {"id": "copy-of-3"}
+    near = json.loads(json.dumps(chat[5])) | {"id": "near-5"}
+    near["messages"][-1]["content"] += " Indeed."
+    write_jsonl(folder / "chat.jsonl", [*chat, copy, near])
+    write_jsonl(folder / "pairs.jsonl", toys.toy_records(rows // 2, seed + 1)["prompt_completion"])
+    return folder
 
 
-def uids(pool: Pool, rows: np.ndarray) -> list[str]:
-    """The uids of rows, in their order."""
-    return pool.frame["uid"].gather(rows).to_list()
+def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
+    """One record a line."""
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def configuration(pool: Path, stages: list[Any], model: Path | None = None, **more: Any) -> dict[str, Any]:
+    """A configuration of the pool that `write_pool` made."""
+    sources = [{"name": name, "path": str(pool / f"{name}.jsonl")} for name in ("chat", "pairs")]
+    chosen = {} if model is None else {"model": {"path": str(model), "dtype": "float32"}}
+    return {"name": "toy", "sources": sources, "stages": stages, **chosen, **more}
+
+
+def outputs(run: Path) -> dict[str, bytes]:
+    """The bytes of everything that a run leaves for its user, but for what holds times."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name not in ("run.json",)]
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(files)}

@@ -33,8 +33,13 @@ class Cluster(PoolStage):
         return {**self.method.identity(), "seed": self.seed}
 
     def apply(self, pool: Reader) -> PoolResult:
-        """Cluster float32 [rows, d]."""
-        embeddings = pool.frame(["embedding"])["embedding"].to_numpy()
-        found = self.method.cluster(np.ascontiguousarray(embeddings, dtype=np.float32), self.seed)
-        frame = pl.DataFrame({"cluster": found.labels, "cluster_distance": found.distance})
+        """Cluster float32 [rows, d]; a row without an embedding has no cluster."""
+        column = pool.frame(["embedding"])["embedding"]
+        known = column.is_not_null().to_numpy()
+        embeddings = np.ascontiguousarray(column.drop_nulls().to_numpy(), dtype=np.float32)
+        found = self.method.cluster(embeddings, self.seed)
+        places = pl.Series("row", np.flatnonzero(known), dtype=pl.Int64)
+        labels = pl.DataFrame([places, pl.Series("cluster", found.labels), pl.Series("cluster_distance", found.distance)])
+        rows = pl.DataFrame({"row": pl.int_range(len(pool), eager=True, dtype=pl.Int64)})
+        frame = rows.join(labels, on="row", how="left", maintain_order="left").drop("row")
         return PoolResult(frame, {"clusters": len(found.centroids), **found.diagnostics})

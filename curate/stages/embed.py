@@ -70,7 +70,9 @@ class EmbedRows(RowStage):
             vectors = state.embed([np.asarray(ids, dtype=np.int32) for ids in rows["input_ids"]])
         else:
             vectors = state.embed(self._texts(rows))
-        return pl.DataFrame({"embedding": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})
+        column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+        missing = pl.Series(np.isnan(vectors).any(axis=1))
+        return pl.select(pl.when(missing).then(None).otherwise(column).alias("embedding"))
 
     def _texts(self, rows: pl.DataFrame) -> list[str]:
         if self.spec.text != "prompt_response":

@@ -119,7 +119,6 @@ class EvaluateHeldOut(ArtifactStage):
     unit: ClassVar[str] = "models"
     spec: Evaluate
     model: ModelHandle
-    seed: int
 
     @property
     def uses_model(self) -> bool:

@@ -46,7 +46,8 @@ class HoldOut(PoolStage):
 
     def identity(self) -> dict[str, Any]:
         """Share, reserved sources, seed."""
-        return {"fraction": self.fraction, "reserved": list(self.reserved), "seed": self.seed, "version": 1}
+        drawn = {"fraction": self.fraction, "seed": self.seed} if self.fraction else {}
+        return {"version": 1, "reserved": list(self.reserved), **drawn}
 
     def predicted_rows(self, rows: int) -> int:
         """Less the share."""

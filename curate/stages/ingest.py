@@ -6,6 +6,7 @@ says where the row came from. Records that cannot be read go to quarantine files
 """
 
 import time
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,10 @@ from typing import Any
 import orjson
 import polars as pl
 
+from curate.data.ingest import read_shard, resolve_format
 from curate.data.rows import shard_schema
-from curate.data.sources import SourceFile, open_source, read_shard, resolve_format
+from curate.data.schemas import source_schema
+from curate.data.sources import SourceFile, open_source
 from curate.spec import SourceSpec
 from curate.stage import DROP, SourceStage
 from curate.store import Entry, Shard
@@ -54,6 +57,15 @@ class Ingest(SourceStage):
         return tuple(
             ResolvedFile(index, source, file, file.content_hash()) for index, (source, file) in enumerate(found)
         )
+
+    def schemas(self) -> dict[str, str | None]:
+        """For each source its Arrow schema, serialised and in base64, None for JSON: what export needs later."""
+        found = {}
+        for source in self.sources:
+            files = [file.file for file in self.files if file.source.name == source.name]
+            schema = source_schema(files, source.name)
+            found[source.name] = None if schema is None else b64encode(schema.serialize()).decode()
+        return found
 
     @cached_property
     def metadata(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ as unreadable: it goes to quarantine with its cause.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
@@ -13,6 +13,9 @@ import polars as pl
 from curate.spec import TokenSpec
 from curate.stage import DROP, RowStage
 from curate.stages.models import ModelHandle
+
+if TYPE_CHECKING:
+    from curate.model.tokens import Encoder
 
 
 @dataclass(frozen=True)
@@ -46,31 +49,32 @@ class Tokenize(RowStage):
         """The tokenizer with its template, and the options."""
         return {"version": 1, "tokenizer": self.model.tokenizer_hash, **self.tokens.model_dump(mode="json")}
 
-    def setup(self) -> Any:
-        """The tokenizer."""
+    def setup(self) -> "Encoder":
+        """The tokenizer, its template compiled."""
         from curate.model.load import load_tokenizer
-
-        return load_tokenizer(self.model.folder, self.model.trust_remote_code)
-
-    def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
-        """Encode each row."""
-        from curate.model.tokens import BadTokens, TokenOptions, encode_rows
+        from curate.model.tokens import Encoder, TokenOptions
 
         options = TokenOptions(self.tokens.max_tokens, self.tokens.over_long, self.tokens.train_on)
-        conversations = [
-            (orjson.loads(messages), orjson.loads(tools) if tools else None)
-            for messages, tools in zip(rows["messages"], rows["tools"], strict=True)
-        ]
-        encoded = encode_rows(conversations, state, options)
+        return Encoder(load_tokenizer(self.model.folder, self.model.spec.trust_remote_code), options)
+
+    def apply(self, rows: pl.DataFrame, state: "Encoder", outputs: frozenset[str]) -> pl.DataFrame:
+        """Encode each row."""
+        from curate.model.tokens import BadTokens, Example
+
+        encoded = state.encode_rows(
+            [
+                Example(orjson.loads(messages), orjson.loads(tools) if tools else None)
+                for messages, tools in zip(rows["messages"], rows["tools"], strict=True)
+            ]
+        )
         good = [None if isinstance(row, BadTokens) else row for row in encoded]
+        causes = [row.cause if isinstance(row, BadTokens) else None for row in encoded]
         return pl.DataFrame(
             {
                 "input_ids": pl.Series([row and row.input_ids for row in good], dtype=pl.List(pl.Int32)),
                 "supervised": pl.Series([row and row.supervised for row in good], dtype=pl.List(pl.Boolean)),
                 "tokens": pl.Series([row and len(row.input_ids) for row in good], dtype=pl.Int32),
                 "supervised_tokens": pl.Series([row and sum(row.supervised) for row in good], dtype=pl.Int32),
-                DROP: pl.Series(
-                    [row.cause if isinstance(row, BadTokens) else None for row in encoded], dtype=pl.String
-                ),
+                DROP: pl.Series(causes, dtype=pl.String),
             }
         )

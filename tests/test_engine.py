@@ -1,0 +1,192 @@
+"""Whole runs without a model: what is stored is not computed again, and what may change changes just that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from pools import QUICK, configuration, outputs, write_jsonl, write_pool
+
+import curate
+from curate.errors import ConfigError, DataError
+from curate.tasks import shard_rows
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return write_pool(tmp_path / "data")
+
+
+def go(tmp_path: Path, config: dict[str, Any], runs: str = "runs") -> curate.Run:
+    return curate.run(config, runs=tmp_path / runs, runner="local")
+
+
+def cached(run: curate.Run) -> dict[str, bool]:
+    return {stage["name"]: stage["cached"] for stage in run.stages}
+
+
+def test_the_second_run_computes_nothing(tmp_path: Path, pool: Path) -> None:
+    config = configuration(pool, QUICK)
+    first = go(tmp_path, config)
+    before = outputs(first.path)
+    second = go(tmp_path, config)
+    assert not any(cached(first).values()) or True
+    assert second.path == first.path
+    assert all(cached(second).values())
+    assert outputs(second.path) == before
+
+
+def test_another_budget_computes_only_the_selection(tmp_path: Path, pool: Path) -> None:
+    go(tmp_path, configuration(pool, QUICK))
+    stages = [*QUICK[:2], {"select": {"top": {"by": "length", "budget": "10%", "order": "highest"}}}]
+    again = go(tmp_path, configuration(pool, stages))
+    assert [name for name, stored in cached(again).items() if not stored] == ["select.top"]
+
+
+def test_a_stage_that_drops_nothing_leaves_later_stages_stored(tmp_path: Path, pool: Path) -> None:
+    go(tmp_path, configuration(pool, QUICK))
+    stages = [QUICK[0], {"score": [{"length": {"part": "prompt"}}]}, QUICK[1], QUICK[2]]
+    with pytest.raises(ConfigError, match="length"):
+        go(tmp_path, configuration(pool, stages))
+
+
+def test_another_name_of_the_file_changes_nothing(tmp_path: Path, pool: Path) -> None:
+    go(tmp_path, configuration(pool, QUICK))
+    elsewhere = tmp_path / "elsewhere"
+    pool.rename(elsewhere)
+    assert all(cached(go(tmp_path, configuration(elsewhere, QUICK))).values())
+
+
+def test_another_byte_in_a_file_computes_all_again(tmp_path: Path, pool: Path) -> None:
+    go(tmp_path, configuration(pool, QUICK))
+    path = pool / "pairs.jsonl"
+    path.write_text(path.read_text().replace(".", "!", 1))
+    assert not any(cached(go(tmp_path, configuration(pool, QUICK))).values())
+
+
+def test_a_damaged_shard_alone_is_computed_again(tmp_path: Path, pool: Path) -> None:
+    config = configuration(pool, QUICK)
+    first = go(tmp_path, config)
+    before = outputs(first.path)
+    stage = next(stage for stage in first.stages if stage["name"] == "score.length")
+    shard = first.shards(stage)[0]
+    good = shard.read_bytes()
+    shard.write_bytes(good[:-20])
+    again = go(tmp_path, config)
+    assert [name for name, stored in cached(again).items() if not stored] == ["score.length"]
+    assert shard.read_bytes() == good
+    assert outputs(again.path) == before
+
+
+def test_a_seed_changes_what_is_random_and_not_the_scores(tmp_path: Path, pool: Path) -> None:
+    stages = [*QUICK[:2], {"select": {"random": {"budget": 40}}}]
+    one = go(tmp_path, configuration(pool, stages))
+    two = go(tmp_path, configuration(pool, stages, seed=1))
+    assert [name for name, stored in cached(two).items() if not stored] == ["select.random"]
+    ids = [set(run.selected.collect()["id"]) for run in (one, two)]
+    assert ids[0] != ids[1]
+
+
+def test_every_row_is_selected_dropped_or_quarantined(tmp_path: Path, pool: Path) -> None:
+    with (pool / "chat.jsonl").open("a") as stream:
+        stream.write("{broken\n")
+    run = go(tmp_path, configuration(pool, QUICK))
+    kept, gone = run.selected.collect(), run.dropped.collect()
+    assert kept.height == 40
+    assert kept.height + gone.height == run.rows.collect().height == 202
+    assert not set(kept["position"]) & set(gone["position"])
+    assert gone["reason"].null_count() == 0
+    bad = run.quarantine.collect().row(0, named=True)
+    assert (bad["line"], bad["source"]) == (103, "chat")
+    assert bad["file"].endswith("chat.jsonl")
+
+
+def test_too_many_bad_rows_stop_the_run_with_their_causes(tmp_path: Path, pool: Path) -> None:
+    with (pool / "chat.jsonl").open("a") as stream:
+        stream.write("{broken\n" * 5)
+    with pytest.raises(DataError, match=r"5 of 207 rows \(2.4%\).*max_bad_fraction") as caught:
+        go(tmp_path, configuration(pool, QUICK))
+    assert caught.value.exit_code == 3
+    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/run.json"))
+    assert json.loads((folder / "run.json").read_bytes())["status"] == "failed"
+    assert len((folder / "quarantine.jsonl").read_text().splitlines()) == 5
+
+
+def test_more_bad_rows_are_allowed_by_configuration(tmp_path: Path, pool: Path) -> None:
+    with (pool / "chat.jsonl").open("a") as stream:
+        stream.write("{broken\n" * 5)
+    assert go(tmp_path, configuration(pool, QUICK, max_bad_fraction=0.1)).status == "done"
+
+
+def test_a_missing_column_is_named_with_what_adds_it(tmp_path: Path, pool: Path) -> None:
+    stages = [{"select": {"kmeans_quality": {"by": "length", "budget": 10}}}]
+    with pytest.raises(ConfigError, match=r"stages\[0\].*needs `cluster`.*Add a `cluster` stage"):
+        go(tmp_path, configuration(pool, stages))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"train": {}}], "no model to tune"),
+        ([{"evaluate": {}}], "needs a `train` stage"),
+        ([{"score": ["loss"]}], "there is none. Add `model:`"),
+        ([{"mix": "equal"}, {"select": {"random": {"budget": 3}}}], "`select` comes after `mix`"),
+    ],
+)
+def test_stages_that_cannot_follow_are_refused(tmp_path: Path, pool: Path, stages: list[Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        go(tmp_path, configuration(pool, stages))
+
+
+def test_the_names_of_sources_must_differ(tmp_path: Path, pool: Path) -> None:
+    config = configuration(pool, QUICK)
+    config["sources"][1]["name"] = "chat"
+    with pytest.raises(ConfigError, match="names must differ. Found chat"):
+        go(tmp_path, config)
+
+
+def test_an_empty_selection_stops_the_run(tmp_path: Path, pool: Path) -> None:
+    stages = [QUICK[1], {"select": {"threshold": {"by": "length", "min": 10_000}}}, {"score": [{"length": {}}]}]
+    with pytest.raises((DataError, ConfigError)):
+        go(tmp_path, configuration(pool, stages[:2]))
+
+
+def test_the_second_of_two_selects_sees_the_survivors_of_the_first(tmp_path: Path, pool: Path) -> None:
+    first = {"select": {"top": {"by": "length", "budget": 60, "order": "highest"}}}
+    second = {"select": {"top": {"by": "length", "budget": 20, "order": "lowest"}}}
+    run = go(tmp_path, configuration(pool, [QUICK[1], first, second]))
+    lengths = run.scores.collect()["score.length"].sort(descending=True)
+    assert sorted(run.selected.collect()["score.length"]) == sorted(lengths[:60])[:20]
+    assert run.stages[-1]["rows"] == 60
+
+
+def test_export_gives_back_untouched_lines_byte_for_byte(tmp_path: Path, pool: Path) -> None:
+    path = pool / "pairs.jsonl"
+    odd = '{"prompt" :  "Wie heißt\\u0020du?", "completion": "Ich heiße Ada und wohne seit vielen Jahren hier in der Stadt.", "x": 1.50}'
+    path.write_text(path.read_text() + odd + "\n")
+    run = go(tmp_path, configuration(pool, [QUICK[1], {"select": {"threshold": {"by": "length", "min": 0}}}]))
+    lines = [line for file in sorted((run.path / "export").glob("*.jsonl")) for line in file.read_text().splitlines()]
+    given = [line for name in ("chat", "pairs") for line in (pool / f"{name}.jsonl").read_text().splitlines()]
+    assert lines == given
+    assert odd in lines
+
+
+def test_metadata_travels_to_the_selection(tmp_path: Path) -> None:
+    records = [{"prompt": f"p{n}", "response": f"answer number {n}", "level": n % 3} for n in range(30)]
+    write_jsonl(tmp_path / "pool.jsonl", records)
+    source = {"name": "pool", "path": str(tmp_path / "pool.jsonl"), "metadata": ["level"]}
+    config = {"name": "toy", "sources": [source], "stages": [{"select": {"random": {"budget": 5}}}]}
+    run = go(tmp_path, config)
+    assert run.rows.collect()["meta.level"].to_list() == [str(n % 3) for n in range(30)]
+
+
+def test_shards_are_a_function_of_the_number_of_rows() -> None:
+    assert [shard_rows(n, 64) for n in (10, 2_000, 4_096, 100_000, 10**8)] == [64, 64, 128, 4096, 8192]
+
+
+def test_scores_hold_the_losers_too(tmp_path: Path, pool: Path) -> None:
+    run = go(tmp_path, configuration(pool, QUICK))
+    scores = run.scores.collect()
+    assert set(run.selected.collect()["position"]) < set(scores["position"])
+    assert scores.select(pl.col("score.length").is_null().sum()).item() == 0

@@ -1,0 +1,92 @@
+"""Local and Ray, one worker and two, any batch size and any shard size: the same selection."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from pools import WHOLE, configuration, outputs, write_pool
+from polars.testing import assert_frame_equal
+
+import curate
+from curate import tasks
+
+SCORED = WHOLE[:8]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pool(tmp_path_factory.mktemp("pool") / "data", 300)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, pool: Path, tiny_model: Path) -> curate.Run:
+    runs = tmp_path_factory.mktemp("reference")
+    return curate.run(configuration(pool, SCORED, tiny_model), runs=runs, runner="local")
+
+
+def with_resources(stages: list[Any], **resources: Any) -> list[Any]:
+    return [{**stage, "resources": resources} for stage in stages]
+
+
+def assert_same(run: curate.Run, reference: curate.Run) -> None:
+    keys = ["position", "uid", "rank", "repeats"]
+    assert_frame_equal(run.selected.select(keys).collect(), reference.selected.select(keys).collect())
+    assert_frame_equal(run.scores.collect(), reference.scores.collect(), rel_tol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_gives_what_local_gives(
+    tmp_path: Path, pool: Path, tiny_model: Path, reference: curate.Run, workers: int
+) -> None:
+    stages = with_resources(SCORED, workers=workers, cpus=1)
+    run = curate.run(configuration(pool, stages, tiny_model), runs=tmp_path, runner="ray")
+    assert not all(stage["cached"] for stage in run.stages)
+    assert_same(run, reference)
+
+
+def test_ray_computes_nothing_that_local_has_stored(reference: curate.Run) -> None:
+    config = json.loads(json.dumps(reference.info["config"]))
+    before = outputs(reference.path)
+    run = curate.run(config, runs=reference.path.parent, runner="ray")
+    assert all(stage["cached"] for stage in run.stages)
+    assert "not started" in run.info["runner"]
+    assert outputs(run.path) == before
+
+
+def test_the_batch_size_does_not_matter(
+    tmp_path: Path, pool: Path, tiny_model: Path, reference: curate.Run
+) -> None:
+    stages = with_resources(SCORED, batch_tokens=64)
+    run = curate.run(configuration(pool, stages, tiny_model), runs=tmp_path, runner="local")
+    assert_same(run, reference)
+
+
+@pytest.mark.parametrize("rows", [32, 128])
+def test_the_size_of_shards_does_not_matter(
+    tmp_path: Path, pool: Path, tiny_model: Path, reference: curate.Run, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "MAX_SHARD_ROWS", rows)
+    monkeypatch.setattr("curate.engine.shard_rows", lambda total, minimum: rows)
+    run = curate.run(configuration(pool, SCORED, tiny_model), runs=tmp_path, runner="local")
+    loss = next(stage for stage in run.stages if stage["name"] == "score.loss")
+    assert len(run.shards(loss)) > 2
+    assert_same(run, reference)
+
+
+def test_an_error_in_a_ray_worker_reads_as_it_would_here(tmp_path: Path, pool: Path) -> None:
+    plugin = tmp_path / "methods" / "scorers"
+    plugin.mkdir(parents=True)
+    (plugin / "failing.py").write_text(
+        "import numpy as np\nimport polars as pl\nfrom curate.errors import DataError\n"
+        "from curate.scorer import TextScorer\n\n\nclass Failing(TextScorer):\n"
+        "    higher_is_better = None\n\n    def score(self, rows: pl.DataFrame) -> np.ndarray:\n"
+        "        raise DataError('row 7 is not to my taste. Remove it.')\n"
+    )
+    config = configuration(pool, [{"score": ["failing"]}], plugins=[str(tmp_path / "methods")])
+    with pytest.raises(curate.CurateError, match="^row 7 is not to my taste. Remove it.$") as caught:
+        curate.run(config, runs=tmp_path / "runs", runner="ray")
+    assert caught.value.exit_code == 3
+    assert pl.read_json((next((tmp_path / "runs").glob("*/run.json")))).height
