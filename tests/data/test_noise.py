@@ -104,6 +104,11 @@ def test_repeated_says_its_opening_at_least_twice(response, seed):
     assert text.startswith(opening) and text.split().count(opening) >= 2
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_repeated_changes_a_response_that_repeats_itself_already(seed):
+    assert repeated("ha ha ha ha", random.Random(seed)) != "ha ha ha ha"
+
+
 def test_repeated_keeps_about_the_length():
     lengths = [len(row.response) / len(SENTENCES[i]) for i, row in of_kind("repeated")]
     assert min(lengths) > 0.5 and max(lengths) <= 1.1
@@ -136,7 +141,10 @@ def test_no_spoiled_row_but_an_exact_copy_keeps_a_clean_response():
 
 def test_same_seed_same_noise_other_seed_other_noise():
     assert spoil(seed=1) == spoil(seed=1)
-    assert spoil(seed=1) != spoil(seed=2)
+    first, second = (
+        {i for i, row in enumerate(spoil(seed=seed)) if row.corruption != "none"} for seed in (1, 2)
+    )
+    assert first != second
 
 
 def test_which_rows_are_spoiled_does_not_depend_on_their_order():

@@ -163,6 +163,14 @@ def test_more_rows_than_there_are_is_an_error():
         split([Example("a", ("q",), "1"), Example("b", ("q",), "2")], size=3, held_out=1, seed=0)
 
 
+def test_two_of_a_held_out_group_are_kept_and_its_others_go_nowhere():
+    one_group = [Example("a", ("q",), str(n)) for n in range(9)]
+    others = [Example(str(n), ("another q",), str(n)) for n in range(9)]
+    pool, held_out = split(one_group + others, size=3, held_out=6, seed=0)
+    assert sum(example.group == "a" for example in held_out) == 2
+    assert "a" not in {example.group for example in pool}
+
+
 def test_catalogue_entries_with_plural_context_or_doubt_are_left_out():
     catalogue = """
 msgid ""
