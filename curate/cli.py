@@ -11,12 +11,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from curate import commands
 from curate.errors import ConfigError, CurateError
+from curate.options import RUNS, AsJson, ConfigFile, Overrides, Plugins, RunsFolder
 from curate.registry import PACKAGES, Registry, check_installation, unknown
 
 INTERRUPTED = 130
@@ -27,16 +28,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file of the run")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="change one value, as in select.top.budget=20%"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON in place of a table")]
-Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugins", metavar="DIR", help="a folder with methods of your own")
-]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,15 +94,19 @@ def schema(plugins: Plugins = None) -> None:
 
 @app.command("list")
 def list_methods(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(PACKAGES))],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join([*PACKAGES, "runs"]))],
     plugins: Plugins = None,
+    runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """List the methods of a kind: scorers, selectors, mixers, cleaners, clusterers, adapters, pipelines."""
+    """List the methods of a kind (scorers, selectors, mixers, cleaners, clusterers, adapters, pipelines), or runs."""
     from curate.listing import methods
 
+    if kind == "runs":
+        commands.list_runs(runs, as_json)
+        return
     if kind not in PACKAGES:
-        raise ConfigError(f"list: {unknown('kind', kind, list(PACKAGES))}")
+        raise ConfigError(f"list: {unknown('kind', kind, [*PACKAGES, 'runs'])}")
     found = [asdict(method) for method in methods(kind, Registry(tuple(plugins or ())))]
     if as_json:
         print(json.dumps(found, indent=2))
@@ -126,6 +121,10 @@ def list_methods(
         texts = [method[column] for column in columns]
         table.add_row(*(text if isinstance(text, str) else ", ".join(text) for text in texts))
     Console().print(table)
+
+
+for command in (commands.plan, commands.run, commands.show, commands.export):
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The commands that touch runs: plan, run, show, export, and `list runs`. Registered by `curate.cli`."""
 
-import enum
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,40 +10,26 @@ from rich.console import Console
 from rich.table import Table
 
 from curate.errors import ConfigError
+from curate.options import (
+    RUNS,
+    AsJson,
+    ConfigFile,
+    Format,
+    Overrides,
+    RunArgument,
+    RunnerName,
+    RunnerOption,
+    RunsFolder,
+)
 from curate.runs import Run, runs_in
 
 
-
-class RunnerName(enum.Enum):
-    """Where work runs."""
-
-    RAY = "ray"
-    LOCAL = "local"
-
-
-class Format(enum.Enum):
-    """What an export writes."""
-
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    HF = "hf"
-
-
-RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="the folder of all runs and their store")]
-RunnerOption = Annotated[RunnerName, typer.Option("--runner", help="ray, or local: one process, to debug with")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or its name under --runs")]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file of the run")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="change one value, as in select.top.budget=20%"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON in place of a table")]
-
-RUNS = Path("runs")
-
-
-
-def run(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, runner: RunnerOption = RunnerName.RAY) -> None:
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    runs: RunsFolder = RUNS,
+    runner: RunnerOption = RunnerName.RAY,
+) -> None:
     """Run a configuration to its end. What is stored from earlier runs is not computed again."""
     from curate.config import load_config
     from curate.progress import observer
@@ -56,7 +41,9 @@ def run(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS
     print_summary(finished)
 
 
-def plan(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, as_json: AsJson = False) -> None:
+def plan(
+    config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUNS, as_json: AsJson = False
+) -> None:
     """Print what a run would do: each stage, stored or to do, its rows, time and memory."""
     from curate.config import load_config
     from curate.plan import plan as make_plan
@@ -76,7 +63,11 @@ def plan(config: ConfigFile, overrides: Overrides = None, runs: RunsFolder = RUN
             "stored" if line.cached else "to do",
             *("?" if count is None else f"{count:,}" for count in (line.rows, line.left)),
             "-" if line.cached else "?" if line.seconds is None else f"~{line.seconds:,.1f}",
-            "-" if line.cached else "?" if line.peak_memory_bytes is None else gibibytes(line.peak_memory_bytes),
+            "-"
+            if line.cached
+            else "?"
+            if line.peak_memory_bytes is None
+            else gibibytes(line.peak_memory_bytes),
         )
     console = Console()
     console.print(table)
@@ -140,7 +131,9 @@ def find_run(name: str, runs: Path) -> Run:
         return Run(Path(name))
     matching = [run for run in runs_in(runs) if run.name.startswith(name)]
     if len(matching) > 1 and name not in {run.name for run in matching}:
-        raise ConfigError(f"{name}: is the beginning of {', '.join(run.name for run in matching)}. Write more of it.")
+        raise ConfigError(
+            f"{name}: is the beginning of {', '.join(run.name for run in matching)}. Write more of it."
+        )
     return matching[0] if len(matching) == 1 else Run(runs / name)
 
 
@@ -169,7 +162,9 @@ def print_losses(run: Run, console: Console) -> None:
     table = Table("held-out loss", *losses, box=None)
     for source in next(iter(losses.values()))["sources"]:
         table.add_row(source, *(f"{model['sources'][source]['loss']:.4f}" for model in losses.values()))
-    table.add_row("mean over sources", *(f"{model['source_mean']:.4f}" for model in losses.values()), style="bold")
+    table.add_row(
+        "mean over sources", *(f"{model['source_mean']:.4f}" for model in losses.values()), style="bold"
+    )
     console.print(table)
 
 

@@ -65,7 +65,9 @@ def after(planned: Planned, view: View) -> View:
                 rows = Located(entry.folder, entry.fingerprint)
             else:
                 columns[name] = Located(entry.folder, entry.fingerprint)
-    named = {**view.named_rows, **dict.fromkeys(planned.stage.names_rows, rows)}
+    named = dict(view.named_rows)
+    if rows is not None:
+        named |= dict.fromkeys(planned.stage.names_rows, rows)
     return replace(view, rows=rows, columns=columns, artifacts=artifacts, named_rows=named)
 
 
@@ -105,7 +107,9 @@ class Engine:
             self._record(stage, output, entry, cached=output not in missing)
         following = after(planned, view)
         if DROP in stage.adds and not len(following.reader()):
-            raise DataError(f"stage `{stage.label}` left no rows. The reasons are in the run's dropped.parquet.")
+            raise DataError(
+                f"stage `{stage.label}` left no rows. The reasons are in the run's dropped.parquet."
+            )
         return following
 
     def _compute(self, planned: Planned, missing: Sequence[str], view: View) -> None:
@@ -232,7 +236,9 @@ def _seal(
     stats = [*(shard.stats for shard in shards), {"peak_memory_bytes": totals.get("peak_memory_bytes", 0)}]
     nulls = Counter[str]()
     for some in stats:
-        nulls.update({name.removeprefix("nulls:"): int(n) for name, n in some.items() if name.startswith("nulls:")})
+        nulls.update(
+            {name.removeprefix("nulls:"): int(n) for name, n in some.items() if name.startswith("nulls:")}
+        )
     entry.seal(
         Manifest(
             stage=output,

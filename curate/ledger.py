@@ -1,5 +1,6 @@
 """Ledger: all that a run knows of one row, and why it was kept or dropped."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,13 @@ import polars as pl
 
 from curate.data.rows import FILE_BITS
 from curate.errors import ConfigError
-from curate.registry import unknown
 from curate.stage import DROP
 
 if TYPE_CHECKING:
     from curate.runs import Run
+
+LOOKED_AT = 20_000
+"""Ids among which the nearest to an unknown one is looked for."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,13 @@ def ledger(run: "Run", id: str) -> Ledger:
             gone = values[DROP]
             if gone is not None:
                 verdicts.append((stage["name"], f"dropped: {gone}"))
-                fate = "quarantined" if stage["quarantined"] else gone if gone == "held out" else f"dropped by {stage['name']}"
+                fate = (
+                    "quarantined"
+                    if stage["quarantined"]
+                    else gone
+                    if gone == "held out"
+                    else f"dropped by {stage['name']}"
+                )
                 break
             rank = values.get("rank", rank)
             verdicts.append((stage["name"], f"kept: {values['reason']}" if values.get("reason") else "kept"))
@@ -126,7 +135,9 @@ def _scores(run: "Run", position: int) -> dict[str, tuple[float | None, float | 
         return {}
     values = mine.row(0, named=True)
     below = table.select(
-        (pl.col(name) < value).sum() / pl.col(name).count() * 100 if value is not None else pl.lit(None).alias(name)
+        (pl.col(name) < value).sum() / pl.col(name).count() * 100
+        if value is not None
+        else pl.lit(None).alias(name)
         for name, value in values.items()
     ).collect()
     return {name: (value, below[name][0]) for name, value in values.items()}
@@ -136,8 +147,10 @@ def _quarantined(run: "Run", id: str) -> Ledger:
     bad = run.quarantine.with_columns(pl.format("{}:{}", "source", "ordinal").alias("id")).collect()
     mine: list[Any] = bad.filter(pl.col("id") == id).rows(named=True)
     if not mine:
-        known = run.rows.select("id").head(20_000).collect()["id"].to_list()
-        raise ConfigError(f"{run.name}: {unknown('row id', id, known if len(known) < 20 else known[:0] or known)}")
+        known = run.rows.select("id").head(LOOKED_AT).collect()["id"].to_list()
+        near = difflib.get_close_matches(id, known, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"Ids look like `{known[0]}`; see `run.rows`."
+        raise ConfigError(f"{run.name}: unknown row id `{id}`. {hint}")
     row = mine[0]
     return Ledger(
         id=id,

@@ -33,7 +33,8 @@ def write_outputs(
     write_dropped(folder, store, records, keys)
     measured = _measured(store, records)
     if measured is not None:
-        _write(keys.join(measured, on="position", how="inner"), folder / "scores.parquet")
+        scored = keys.join(measured, on="position", how="inner").sort("position")
+        _write(scored, folder / "scores.parquet")
     selection = _survivors(store, records, keys)
     if measured is not None:
         selection = selection.join(measured, on="position", how="left")
@@ -124,8 +125,11 @@ def _measured(store: Path, records: Sequence[Mapping[str, Any]]) -> pl.LazyFrame
     for folder, names in by_entry.items():
         part = pl.scan_parquet(_shards(store, folders[folder])).select("position", *sorted(names))
         rows = rows.join(part, on="position", how="left")
-    ordered = [*sorted(name for name in latest if name.startswith("score.")), *(c for c in CARRIED if c in latest)]
-    return rows.select("position", *ordered).sort("position")
+    ordered = [
+        *sorted(name for name in latest if name.startswith("score.")),
+        *(c for c in CARRIED if c in latest),
+    ]
+    return rows.select("position", *ordered)
 
 
 def _survivors(store: Path, records: Sequence[Mapping[str, Any]], keys: pl.LazyFrame) -> pl.LazyFrame:
@@ -141,7 +145,8 @@ def _survivors(store: Path, records: Sequence[Mapping[str, Any]], keys: pl.LazyF
         alive = alive.join(ledger, on="position", how="left")
     else:
         alive = alive.with_columns(
-            pl.int_range(pl.len(), dtype=pl.Int64).alias("rank"), pl.lit("kept by every stage").alias("reason")
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("rank"),
+            pl.lit("kept by every stage").alias("reason"),
         )
     schedules = [record for record in records if "artifact:schedule" in record["adds"]]
     if not schedules:

@@ -42,7 +42,9 @@ PROVIDERS = {
     "embedding": "an `embed` stage",
     "artifact:adapter": "a `train` stage",
     "artifact:schedule": "a `mix` stage",
-    **dict.fromkeys(("input_ids", "supervised", "tokens", "supervised_tokens"), "`model:` in the configuration"),
+    **dict.fromkeys(
+        ("input_ids", "supervised", "tokens", "supervised_tokens"), "`model:` in the configuration"
+    ),
 }
 
 
@@ -72,7 +74,9 @@ def build(config: Config) -> tuple[Stage, ...]:
         if train is not None and entry.kind != "evaluate":
             raise entry_error(index, f"`{entry.kind}` comes after `train`; only `evaluate` may.")
         if mixed and entry.kind in ("clean", "select"):
-            raise entry_error(index, f"`{entry.kind}` comes after `mix`, whose schedule it would break. Move it before.")
+            raise entry_error(
+                index, f"`{entry.kind}` comes after `mix` and would break its schedule. Move it before."
+            )
         if entry.kind == "train":
             train = cast(Train, entry.methods[0])
         elif entry.kind == "evaluate" and train is None:
@@ -86,11 +90,13 @@ def build(config: Config) -> tuple[Stage, ...]:
 
 
 def _front(config: Config) -> list[Stage]:
-    evaluations = [method for entry in config.stages for method in entry.methods if isinstance(method, Evaluate)]
+    evaluations = [
+        method for entry in config.stages for method in entry.methods if isinstance(method, Evaluate)
+    ]
     if len(evaluations) > 1:
         raise ConfigError("stages: there must be at most one `evaluate`. Found several.")
     held = evaluations[0].sources if evaluations else ()
-    target = ()
+    target: tuple[SourceSpec, ...] = ()
     if config.target is not None:
         spec = config.target
         target = (SourceSpec(name=TARGET_SOURCE, path=spec.path, format=spec.format, columns=spec.columns),)
@@ -105,7 +111,9 @@ def _front(config: Config) -> list[Stage]:
     if evaluations or target:
         reserved = tuple(source.name for source in (*held, *target))
         fraction = evaluations[0].held_out if evaluations else 0.0
-        stages.append(HoldOut("hold_out", None, Resources(), fraction, reserved, derive(config.seed, "hold_out")))
+        stages.append(
+            HoldOut("hold_out", None, Resources(), fraction, reserved, derive(config.seed, "hold_out"))
+        )
     return stages
 
 
@@ -119,7 +127,10 @@ def _expand(
 ) -> Sequence[Stage]:
     kind, resources, methods = entry.kind, entry.resources, entry.methods
     model = ModelHandle(config.model) if config.model else None
-    seed = derive(config.seed, f"{index}.{kind}")
+    nth = sum(
+        earlier.kind == kind for earlier in config.stages[:index]
+    )  # a stage of another kind moves no seed
+    seed = derive(config.seed, kind, str(nth))
     try:
         if kind == "clean":
             cleaners = cast(tuple[Filter | Deduplicator, ...], methods)
@@ -134,7 +145,9 @@ def _expand(
             spec = cast(Embed, methods[0])
             handle = model if spec.model == "states" else ModelHandle(ModelSpec(path=spec.model))
             if handle is None:
-                raise ConfigError("embed: `model: states` reads the run's model, and there is none. Add `model:`.")
+                raise ConfigError(
+                    "embed: `model: states` reads the run's model, and there is none. Add `model:`."
+                )
             return [EmbedRows("embed", index, resources, spec, handle)]
         if kind == "cluster":
             clusterer = cast(Clusterer, methods[0])
@@ -149,7 +162,8 @@ def _expand(
             return [TrainSelection("train", index, resources, tuning, mixed)]
         evaluate = cast(Evaluate, methods[0])
         baselines = [
-            TuneBaseline(f"train.{name}", index, resources, name, tuning, mixed) for name in evaluate.baselines
+            TuneBaseline(f"train.{name}", index, resources, name, tuning, mixed)
+            for name in evaluate.baselines
         ]
         return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model)]
     except ConfigError as error:

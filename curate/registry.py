@@ -19,11 +19,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from curate.component import Component
+from curate.component import PLUGIN_MODULES, Component
 from curate.errors import ConfigError
-
-PLUGIN_MODULES = "curate_plugins."
-"""Prefix of the module names of files in plug-in folders."""
 
 PACKAGES = {
     "scorers": "scorers",

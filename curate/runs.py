@@ -4,7 +4,6 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from curate.ledger import Ledger, ledger
 from curate.store import Manifest
 
 if TYPE_CHECKING:
-    import datasets
-    import pyarrow as pa
+    import datasets  # type: ignore[import-untyped]
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     from curate.data.export import Exported, ExportFormat
 
@@ -33,7 +32,9 @@ class Run:
     def __post_init__(self) -> None:
         if not (self.path / "run.json").is_file():
             near = ", ".join(sorted(run.path.name for run in runs_in(self.path.parent))) or "none"
-            raise ConfigError(f"{self.path}: must be the folder of a run, with a run.json. Runs beside it: {near}.")
+            raise ConfigError(
+                f"{self.path}: must be the folder of a run, with a run.json. Runs beside it: {near}."
+            )
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -85,7 +86,7 @@ class Run:
     def quarantine(self) -> pl.LazyFrame:
         """What could not be read: file, line, source, cause, record."""
         path = self.path / "quarantine.jsonl"
-        columns = {name: pl.String for name in ("file", "source", "cause", "record")}
+        columns = dict.fromkeys(("file", "source", "cause", "record"), pl.String)
         schema = {**columns, "line": pl.Int64, "ordinal": pl.Int64}
         if not path.exists() or not path.stat().st_size:
             return pl.LazyFrame(schema=schema)
@@ -96,7 +97,9 @@ class Run:
         """eval.json: held-out losses before and after, and of the baselines."""
         path = self.path / "eval.json"
         if not path.exists():
-            raise CurateError(f"{self.path}: has no eval.json. Its configuration has no `evaluate`, or it is not done.")
+            raise CurateError(
+                f"{self.path}: has no eval.json. Its configuration has no `evaluate`, or it is not done."
+            )
         return json.loads(path.read_bytes())  # type: ignore[no-any-return]
 
     def dataset(self) -> "datasets.Dataset":
@@ -135,7 +138,7 @@ class Run:
         places = [index for index, entry in enumerate(config["stages"]) if "select" in entry]
         if not places:
             raise ConfigError(f"{self.path}: has no `select` stage that could be replaced")
-        config["stages"] = config["stages"][: places[-1]] + [{"select": method}]
+        config["stages"] = [*config["stages"][: places[-1]], {"select": method}]
         return start(read_config(config).config, runs or self.path.parent, "local")
 
     def shards(self, record: Mapping[str, Any]) -> list[Path]:
@@ -143,7 +146,11 @@ class Run:
         folder = self.store / record["folder"]
         if not (folder / "manifest.json").exists():
             raise CurateError(f"{folder}: is gone from the store. Run the configuration again to compute it.")
-        return [folder / s.file for s in Manifest.read(folder / "manifest.json").shards if s.file.endswith(".parquet")]
+        return [
+            folder / s.file
+            for s in Manifest.read(folder / "manifest.json").shards
+            if s.file.endswith(".parquet")
+        ]
 
     def summary(self) -> pl.DataFrame:
         """The stages: name, rows, left, seconds, cached."""

@@ -25,7 +25,17 @@ from curate.stages.models import ModelHandle
 from curate.store import fingerprint, write_json
 
 RunnerName = Literal["ray", "local"]
-PACKAGES = ("curate-llm", "torch", "transformers", "peft", "accelerate", "datasets", "polars", "ray", "faiss-cpu")
+PACKAGES = (
+    "curate-llm",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "polars",
+    "ray",
+    "faiss-cpu",
+)
 
 
 def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Observer | None = None) -> Run:
@@ -125,7 +135,11 @@ def _environment() -> dict[str, Any]:
     return {
         "versions": versions,
         "commit": _commit(),
-        "machine": {"platform": platform.platform(), "processors": os.cpu_count(), "processor": platform.machine()},
+        "machine": {
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "processor": platform.machine(),
+        },
     }
 
 

@@ -42,7 +42,11 @@ class RowTask:
         if result.height != rows.height:
             raise CurateError(f"stage `{self.stage.label}` returned {result.height} rows for {rows.height}")
         tokens = int(rows["tokens"].sum()) if self.stage.uses_model and "tokens" in rows.columns else 0
-        stats = {"tokens": tokens, "seconds": time.monotonic() - begun, "peak_memory_bytes": peak_memory_bytes()}
+        stats = {
+            "tokens": tokens,
+            "seconds": time.monotonic() - begun,
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
         shards = {}
         for output, entry in self.entries.items():
             columns = sorted(self.stage.outputs[output])
@@ -55,6 +59,8 @@ class RowTask:
 
 
 def pool_task(stage: PoolStage, entry: Entry, reader: Reader) -> Callable[[], dict[str, Any]]:
+    """The work of a pool stage: apply it to all living rows, write its columns."""
+
     def work() -> dict[str, Any]:
         result = stage.apply(reader)
         if result.frame.height != len(reader):
@@ -72,6 +78,8 @@ def pool_task(stage: PoolStage, entry: Entry, reader: Reader) -> Callable[[], di
 
 
 def artifact_task(stage: ArtifactStage, entry: Entry, inputs: Inputs) -> Callable[[], dict[str, Any]]:
+    """The work of an artifact stage: write its files beside the entry, then make them the entry's."""
+
     def work() -> dict[str, Any]:
         entry.work.mkdir(parents=True, exist_ok=True)
         out = entry.work / "out"

@@ -29,9 +29,9 @@ def cached(run: curate.Run) -> dict[str, bool]:
 def test_the_second_run_computes_nothing(tmp_path: Path, pool: Path) -> None:
     config = configuration(pool, QUICK)
     first = go(tmp_path, config)
+    assert not any(cached(first).values())
     before = outputs(first.path)
     second = go(tmp_path, config)
-    assert not any(cached(first).values()) or True
     assert second.path == first.path
     assert all(cached(second).values())
     assert outputs(second.path) == before
@@ -46,9 +46,9 @@ def test_another_budget_computes_only_the_selection(tmp_path: Path, pool: Path) 
 
 def test_a_stage_that_drops_nothing_leaves_later_stages_stored(tmp_path: Path, pool: Path) -> None:
     go(tmp_path, configuration(pool, QUICK))
-    stages = [QUICK[0], {"score": [{"length": {"part": "prompt"}}]}, QUICK[1], QUICK[2]]
-    with pytest.raises(ConfigError, match="length"):
-        go(tmp_path, configuration(pool, stages))
+    stages = [QUICK[0], {"embed": {"model": "package:wordllama"}}, *QUICK[1:]]
+    again = go(tmp_path, configuration(pool, stages))
+    assert [name for name, stored in cached(again).items() if not stored] == ["embed"]
 
 
 def test_another_name_of_the_file_changes_nothing(tmp_path: Path, pool: Path) -> None:
@@ -134,7 +134,9 @@ def test_a_missing_column_is_named_with_what_adds_it(tmp_path: Path, pool: Path)
         ([{"mix": "equal"}, {"select": {"random": {"budget": 3}}}], "`select` comes after `mix`"),
     ],
 )
-def test_stages_that_cannot_follow_are_refused(tmp_path: Path, pool: Path, stages: list[Any], message: str) -> None:
+def test_stages_that_cannot_follow_are_refused(
+    tmp_path: Path, pool: Path, stages: list[Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         go(tmp_path, configuration(pool, stages))
 
@@ -142,12 +144,16 @@ def test_stages_that_cannot_follow_are_refused(tmp_path: Path, pool: Path, stage
 def test_the_names_of_sources_must_differ(tmp_path: Path, pool: Path) -> None:
     config = configuration(pool, QUICK)
     config["sources"][1]["name"] = "chat"
-    with pytest.raises(ConfigError, match="names must differ. Found chat"):
+    with pytest.raises(ConfigError, match="`chat` names two sources"):
         go(tmp_path, config)
 
 
 def test_an_empty_selection_stops_the_run(tmp_path: Path, pool: Path) -> None:
-    stages = [QUICK[1], {"select": {"threshold": {"by": "length", "min": 10_000}}}, {"score": [{"length": {}}]}]
+    stages = [
+        QUICK[1],
+        {"select": {"threshold": {"by": "length", "min": 10_000}}},
+        {"score": [{"length": {}}]},
+    ]
     with pytest.raises((DataError, ConfigError)):
         go(tmp_path, configuration(pool, stages[:2]))
 
@@ -166,7 +172,11 @@ def test_export_gives_back_untouched_lines_byte_for_byte(tmp_path: Path, pool: P
     odd = '{"prompt" :  "Wie heißt\\u0020du?", "completion": "Ich heiße Ada und wohne seit vielen Jahren hier in der Stadt.", "x": 1.50}'
     path.write_text(path.read_text() + odd + "\n")
     run = go(tmp_path, configuration(pool, [QUICK[1], {"select": {"threshold": {"by": "length", "min": 0}}}]))
-    lines = [line for file in sorted((run.path / "export").glob("*.jsonl")) for line in file.read_text().splitlines()]
+    lines = [
+        line
+        for file in sorted((run.path / "export").glob("*.jsonl"))
+        for line in file.read_text().splitlines()
+    ]
     given = [line for name in ("chat", "pairs") for line in (pool / f"{name}.jsonl").read_text().splitlines()]
     assert lines == given
     assert odd in lines

@@ -55,7 +55,11 @@ def test_the_evaluation_compares_with_the_baselines(run: curate.Run) -> None:
 
 
 def test_baselines_trained_on_as_many_tokens(run: curate.Run) -> None:
-    tokens = {stage["name"]: stage["notes"]["supervised_tokens"] for stage in run.stages if stage["name"].startswith("train")}
+    tokens = {
+        stage["name"]: stage["notes"]["supervised_tokens"]
+        for stage in run.stages
+        if stage["name"].startswith("train")
+    }
     longest = run.rows.collect().height and max(run.scores.collect()["supervised_tokens"])
     assert len(tokens) == 3
     assert max(tokens.values()) - min(tokens.values()) <= longest
@@ -128,7 +132,10 @@ def test_held_out_rows_share_no_group_with_the_pool(run: curate.Run) -> None:
     rows = run.rows.collect()
     gone = run.dropped.collect()
     held = set(gone.filter(gone["reason"] == "held out")["position"])
-    groups = {held_out: set(rows.filter(rows["position"].is_in(list(held)) == held_out)["group"]) for held_out in (True, False)}
+    groups = {
+        held_out: set(rows.filter(rows["position"].is_in(list(held)) == held_out)["group"])
+        for held_out in (True, False)
+    }
     away = set(gone.filter(gone["stage"] == "hold_out")["position"]) - held
     shared = groups[True] & groups[False]
     assert held

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from pools import WHOLE, configuration, outputs, write_pool
 from polars.testing import assert_frame_equal
+from pools import WHOLE, configuration, outputs, write_pool
 
 import curate
 from curate import tasks
@@ -66,7 +66,12 @@ def test_the_batch_size_does_not_matter(
 
 @pytest.mark.parametrize("rows", [32, 128])
 def test_the_size_of_shards_does_not_matter(
-    tmp_path: Path, pool: Path, tiny_model: Path, reference: curate.Run, rows: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    pool: Path,
+    tiny_model: Path,
+    reference: curate.Run,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tasks, "MAX_SHARD_ROWS", rows)
     monkeypatch.setattr("curate.engine.shard_rows", lambda total, minimum: rows)
@@ -89,4 +94,4 @@ def test_an_error_in_a_ray_worker_reads_as_it_would_here(tmp_path: Path, pool: P
     with pytest.raises(curate.CurateError, match="^row 7 is not to my taste. Remove it.$") as caught:
         curate.run(config, runs=tmp_path / "runs", runner="ray")
     assert caught.value.exit_code == 3
-    assert pl.read_json((next((tmp_path / "runs").glob("*/run.json")))).height
+    assert pl.read_json(next((tmp_path / "runs").glob("*/run.json"))).height

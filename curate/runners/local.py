@@ -20,7 +20,9 @@ class Local(Runner):
         for unit in units:
             yield task.run(unit, state)
 
-    def call(self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool) -> dict[str, Any]:
+    def call(
+        self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool
+    ) -> dict[str, Any]:
         """Run it here."""
         return function()
 

@@ -5,6 +5,7 @@ until the first unit of work, so that a run whose stages are all stored never st
 and a few numbers pass through the driver and the object store.
 """
 
+import functools
 import json
 import logging
 import os
@@ -16,8 +17,8 @@ from typing import Any
 import ray
 import ray.data
 
+from curate.component import PLUGIN_MODULES
 from curate.errors import CurateError
-from curate.registry import PLUGIN_MODULES
 from curate.runner import Runner, Task
 from curate.spec import Resources
 
@@ -73,7 +74,7 @@ class Ray(Runner):
         """The cluster's size once started."""
         if not self._started:
             return "ray, not started (nothing to compute)"
-        total = ray.cluster_resources()
+        total = _cluster_resources()
         return f"ray, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
 
     def close(self) -> None:
@@ -85,18 +86,18 @@ class Ray(Runner):
     def _start(self) -> None:
         for name, module in list(sys.modules.items()):
             if name.startswith(PLUGIN_MODULES):  # a worker cannot import a file of a plug-in folder by name
-                ray.cloudpickle.register_pickle_by_value(module)
+                ray.cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
         if self._started:
             return
         if not ray.is_initialized():
             address = os.environ.get("RAY_ADDRESS")
-            common = {"logging_level": logging.WARNING, "log_to_driver": False}
-            if address:
-                ray.init(address=address, **common)
-            else:
-                ray.init(
-                    address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **common
-                )
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                object_store_memory=None if address else OBJECT_STORE_BYTES,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
             self._own = True
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -105,13 +106,15 @@ class Ray(Runner):
         self._started = True
 
     def _share(self, resources: Resources, uses_model: bool, units: int) -> tuple[float, float, int]:
-        total = ray.cluster_resources()
+        total = _cluster_resources()
         total_gpus, total_cpus = total.get("GPU", 0.0), total.get("CPU", 1.0)
         gpus = resources.gpus if resources.gpus is not None else (1.0 if uses_model and total_gpus else 0.0)
         if resources.cpus is not None:
             cpus = resources.cpus
         elif uses_model and not gpus:
-            largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=1.0)
+            largest = max(
+                (node["Resources"].get("CPU", 0.0) for node in _nodes() if node["Alive"]), default=1.0
+            )
             cpus = min(largest, MAX_CPUS_PER_MODEL)
         else:
             cpus = 1.0
@@ -133,13 +136,21 @@ class _Worker:
         self._ready = False
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"result": [_guarded(lambda index=index: self._do(index)) for index in batch["unit"]]}
+        return {"result": [_guarded(functools.partial(self._do, index)) for index in batch["unit"]]}
 
     def _do(self, index: int) -> dict[str, Any]:
         if not self._ready:
             self._state = self._task.setup()
             self._ready = True
         return self._task.run(self._units[index], self._state)
+
+
+def _cluster_resources() -> dict[str, float]:
+    return ray.cluster_resources()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return ray.nodes()  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _guarded(function: Callable[[], dict[str, Any]]) -> str:
@@ -149,7 +160,7 @@ def _guarded(function: Callable[[], dict[str, Any]]) -> str:
         return json.dumps({"value": function()})
     except CurateError as error:
         return json.dumps({"error": str(error), "exit_code": error.exit_code})
-    except Exception:
+    except Exception:  # noqa: BLE001 (raised again by the driver)
         return json.dumps({"error": traceback.format_exc(), "exit_code": 1})
 
 

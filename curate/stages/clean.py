@@ -8,8 +8,8 @@ import polars as pl
 
 from curate.cleaner import Deduplicator, Filter
 from curate.reader import Reader
-from curate.stage import DROP, PoolResult, PoolStage, RowStage, Stage
 from curate.spec import Resources
+from curate.stage import DROP, PoolResult, PoolStage, RowStage, Stage
 
 
 def clean_stages(method: Filter | Deduplicator, entry: int, resources: Resources) -> list[Stage]:

@@ -39,7 +39,9 @@ class Cluster(PoolStage):
         embeddings = np.ascontiguousarray(column.drop_nulls().to_numpy(), dtype=np.float32)
         found = self.method.cluster(embeddings, self.seed)
         places = pl.Series("row", np.flatnonzero(known), dtype=pl.Int64)
-        labels = pl.DataFrame([places, pl.Series("cluster", found.labels), pl.Series("cluster_distance", found.distance)])
+        labels = pl.DataFrame(
+            [places, pl.Series("cluster", found.labels), pl.Series("cluster_distance", found.distance)]
+        )
         rows = pl.DataFrame({"row": pl.int_range(len(pool), eager=True, dtype=pl.Int64)})
         frame = rows.join(labels, on="row", how="left", maintain_order="left").drop("row")
         return PoolResult(frame, {"clusters": len(found.centroids), **found.diagnostics})

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
@@ -91,7 +90,9 @@ class TuneBaseline(ArtifactStage):
         frame = pool.frame(["uid", "supervised_tokens"])
         lengths = frame["supervised_tokens"].to_numpy().astype(np.int64)
         keys = uniform(
-            derive(self.tuning.seed, "baseline", self.baseline), frame["uid"].to_list(), occurrences(frame["uid"])
+            derive(self.tuning.seed, "baseline", self.baseline),
+            frame["uid"].to_list(),
+            occurrences(frame["uid"]),
         )
         if lengths.sum() < reference.sum():
             raise DataError(
@@ -148,7 +149,9 @@ class EvaluateHeldOut(ArtifactStage):
         everything = inputs.rows["all"]
         held = np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
         if not len(held):
-            raise DataError("no row is held out: the share is too small for these sources. Raise `evaluate.held_out`.")
+            raise DataError(
+                "no row is held out: the share is too small for these sources. Raise `evaluate.held_out`."
+            )
         frame = everything.take(["input_ids", "supervised", "source"], held)
         rows, sources = token_rows(frame), frame["source"].to_list()
         models: Mapping[str, Path | None] = {

@@ -69,7 +69,9 @@ class HoldOut(PoolStage):
         held |= reserved.to_numpy()
         held_groups = frame.filter(pl.Series(held))["group"].unique()
         shares = frame["group"].is_in(held_groups.implode()).to_numpy()
-        if self.fraction > 0:  # whole groups of the drawn rows are held out; of reserved files', only kept away
+        if (
+            self.fraction > 0
+        ):  # whole groups of the drawn rows are held out; of reserved files', only kept away
             drawn = frame.filter(pl.Series(held) & ~reserved)["group"].unique()
             held |= (frame["group"].is_in(drawn.implode()) & ~reserved).to_numpy()
         reason = np.where(held, HELD_OUT, np.where(shares, SHARED, ""))

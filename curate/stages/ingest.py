@@ -55,7 +55,8 @@ class Ingest(SourceStage):
             resolved = source.model_copy(update={"format": resolve_format(source, files)})
             found += [(resolved, file) for file in files]
         return tuple(
-            ResolvedFile(index, source, file, file.content_hash()) for index, (source, file) in enumerate(found)
+            ResolvedFile(index, source, file, file.content_hash())
+            for index, (source, file) in enumerate(found)
         )
 
     def schemas(self) -> dict[str, str | None]:
@@ -92,7 +93,10 @@ class Ingest(SourceStage):
         return {
             "version": 1,
             "files": [
-                {"content": file.content_hash, "source": file.source.model_dump(mode="json", exclude={"path"})}
+                {
+                    "content": file.content_hash,
+                    "source": file.source.model_dump(mode="json", exclude={"path"}),
+                }
                 for file in self.files
             ],
             "metadata": list(self.metadata),
@@ -133,6 +137,8 @@ class IngestTask:
             stats = {"quarantined": len(quarantined), "peak_memory_bytes": peak_memory_bytes()}
             lines = b"".join(orjson.dumps(record) + b"\n" for record in quarantined)
             written.append(self.entry.write_bytes(rejects, lines, {}))
-            written.append(self.entry.write_shard(name, frame, {**stats, "seconds": time.monotonic() - begun}))
+            written.append(
+                self.entry.write_shard(name, frame, {**stats, "seconds": time.monotonic() - begun})
+            )
             rows += frame.height
         return {"shards": [vars(shard) for shard in written], "rows": rows}

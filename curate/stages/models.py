@@ -1,4 +1,4 @@
-"""ModelHandle: a model as stages hold it: named at first, found and hashed when a fingerprint asks, loaded by a worker."""
+"""ModelHandle: a model as stages hold it, found and hashed when a fingerprint asks, loaded by a worker."""
 
 from dataclasses import dataclass
 from functools import cached_property

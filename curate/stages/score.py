@@ -22,7 +22,11 @@ BATCH_TOKENS_GPU = 32_768
 
 
 def score_stages(
-    methods: tuple[Scorer, ...], entry: int, resources: Resources, model: ModelHandle | None, max_null_fraction: float
+    methods: tuple[Scorer, ...],
+    entry: int,
+    resources: Resources,
+    model: ModelHandle | None,
+    max_null_fraction: float,
 ) -> list[Stage]:
     """The engine's stages for one `score:` list: text, the pass, and what compares rows over the pool."""
     text = tuple(method for method in methods if isinstance(method, TextScorer))
@@ -33,7 +37,9 @@ def score_stages(
     if signal:
         if model is None:
             names = ", ".join(f"`{method.name}`" for method in signal)
-            raise ConfigError(f"score: {names} read the model, and there is none. Add `model:` to the configuration.")
+            raise ConfigError(
+                f"score: {names} read the model, and there is none. Add `model:` to the configuration."
+            )
         stages.append(ScoreSignals("score.model", entry, resources, max_null_fraction, signal, model))
     stages += [
         CombineScores(f"score.{method.name}", entry, resources, max_null_fraction, method)
@@ -148,7 +154,7 @@ class ScoreSignals(RowStage):
         """As the scorers state; a part has no direction of its own."""
         found: dict[str, bool | None] = {}
         for method in self.methods:
-            found |= {column: None for column in _columns(method)}
+            found |= dict.fromkeys(_columns(method))
             found[method.column] = method.higher_is_better
         return found
 
@@ -171,14 +177,18 @@ class ScoreSignals(RowStage):
 
         asked = [method for method in self.methods if _label(method) in outputs]
         wanted = union((method.signals, method.views) for method in asked)
-        budget = self.resources.batch_tokens or (BATCH_TOKENS_GPU if state.device.startswith("cuda") else BATCH_TOKENS)
+        budget = self.resources.batch_tokens or (
+            BATCH_TOKENS_GPU if state.device.startswith("cuda") else BATCH_TOKENS
+        )
         tokens = compute_signals(state.model, token_rows(rows), wanted, batch_tokens=budget)
         return pl.DataFrame([series for method in asked for series in _scores(method, tokens)])
 
 
 def _scores(method: SignalScorer | PooledSignalScorer, tokens: TokenSignals) -> list[pl.Series]:
     if isinstance(method, PooledSignalScorer):
-        return [_nullable(f"{method.column}.{part}", values) for part, values in method.measure(tokens).items()]
+        return [
+            _nullable(f"{method.column}.{part}", values) for part, values in method.measure(tokens).items()
+        ]
     return [_nullable(method.column, method.score(tokens))]
 
 

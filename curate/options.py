@@ -1,0 +1,42 @@
+"""Arguments and options that several commands share."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class RunnerName(enum.Enum):
+    """Where work runs."""
+
+    RAY = "ray"
+    LOCAL = "local"
+
+
+class Format(enum.Enum):
+    """What an export writes."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    HF = "hf"
+
+
+RUNS = Path("runs")
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file of the run")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change one value, as in select.top.budget=20%"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON in place of a table")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugins", metavar="DIR", help="a folder with methods of your own")
+]
+RunsFolder = Annotated[
+    Path, typer.Option("--runs", metavar="DIR", help="the folder of all runs and their store")
+]
+RunnerOption = Annotated[
+    RunnerName, typer.Option("--runner", help="ray, or local: one process, to debug with")
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder, or its name under --runs")]
