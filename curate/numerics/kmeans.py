@@ -55,16 +55,19 @@ def assign(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The nearest centroid of each row, int32 [rows], and the distance to it, float32 [rows].
 
-    Ties go to the lowest centroid. Spherical: cosine distance in [0, 2], points need not have unit length;
-    otherwise Euclidean distance.
+    Ties go to the lowest centroid; products that differ by less than 1e-6 of ‖x‖·max‖c‖ are a tie, since
+    matrix products round differently from one block or number of threads to another. Spherical: cosine
+    distance in [0, 2], points need not have unit length; otherwise Euclidean distance.
     """
     labels = np.empty(len(points), dtype=np.int32)
     distance = np.empty(len(points), dtype=np.float32)
-    half_norms = 0.5 * np.einsum("kd,kd->k", centroids, centroids)
+    half_norms = 0.0 if spherical else 0.5 * np.einsum("kd,kd->k", centroids, centroids)
+    longest = np.linalg.norm(centroids, axis=1).max()
     for part in _blocks(len(points), len(centroids)):
         block = unit_rows(points[part]) if spherical else points[part]
-        products = block @ centroids.T
-        labels[part] = nearest = (products if spherical else products - half_norms).argmax(axis=1)
+        nearness = block @ centroids.T - half_norms
+        least = nearness.max(axis=1) - 1e-6 * longest * np.linalg.norm(block, axis=1)
+        labels[part] = nearest = (nearness >= least[:, None]).argmax(axis=1)
         own = centroids[nearest].astype(np.float64)
         if spherical:
             distance[part] = np.clip(1 - np.einsum("nd,nd->n", block, own), 0, 2)

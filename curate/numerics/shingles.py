@@ -49,11 +49,12 @@ def shingle_hashes(
     """
     encoded = [normalise(text).encode() for text in texts]
     lengths = np.array([len(text) for text in encoded], dtype=np.int64)
-    widest = max(int(lengths.max(initial=0)), _BLOCK_BYTES) + 1
+    blocks = list(_blocks(lengths))
+    widest = max((int(lengths[first:after].sum()) for first, after in blocks), default=0) + 1
     powers, inverses = _powers(_BASE, widest), _powers(_INVERSE, widest)
     hashes: list[NDArray[np.uint64]] = []
     counts: list[NDArray[np.int64]] = []
-    for first, after in _blocks(lengths):
+    for first, after in blocks:
         block = np.frombuffer(b"".join(encoded[first:after]), dtype=np.uint8)
         row_ends = np.cumsum(lengths[first:after])
         starts, ends, count = _ranges(block, row_ends, ngram, unit)

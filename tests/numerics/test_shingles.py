@@ -96,3 +96,7 @@ def test_the_hash_is_the_formula_in_exact_integers() -> None:
         for gram in ("one two", "two three")
     ]
     assert of_text("one two three") == expected
+
+
+def test_a_composed_letter_is_one_character() -> None:
+    assert len(of_text("e\u0301e\u0301", ngram=1, unit="character")) == 2
