@@ -165,8 +165,8 @@ def load_causal_lm(
             f"model {folder.reference!r}: the tokenizer has {len(tokenizer)} ids, the model {rows}. Resize "
             "the embeddings or take the model's own tokenizer."
         )
-    model.config.use_cache = False
-    model = model.to(device).eval()
+    model.config.use_cache = False  # in evaluation mode, as from_pretrained leaves it
+    model = model.to(device)
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     description = (
         f"{type(model).__name__}, {millions:.1f}M parameters, {dtype} on {device} ({reason}), {kernel} "
