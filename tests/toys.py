@@ -21,7 +21,36 @@ CHATML = (
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 MERGES = ("th", "he", "in", "er", "an", "re", "on", "at", "en", "nd", "es", "or")
 
-WORDS = ["river", "stone", "answer", "question", "seven", "green", "model", "token", "window", "slowly", "bright", "because", "while", "never", "number", "water", "people", "machine", "garden", "letter", "music", "paper", "simple", "often", "north", "where", "under", "little"]
+WORDS = [
+    "river",
+    "stone",
+    "answer",
+    "question",
+    "seven",
+    "green",
+    "model",
+    "token",
+    "window",
+    "slowly",
+    "bright",
+    "because",
+    "while",
+    "never",
+    "number",
+    "water",
+    "people",
+    "machine",
+    "garden",
+    "letter",
+    "music",
+    "paper",
+    "simple",
+    "often",
+    "north",
+    "where",
+    "under",
+    "little",
+]
 
 
 def tiny_tokenizer(

@@ -1,4 +1,3 @@
-
 """The mask of targets over real chat templates: what is supervised, decoded, is what was expected."""
 
 import json
