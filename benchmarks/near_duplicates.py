@@ -1,6 +1,6 @@
 """Near duplicates: ours beside Data-Juicer and datasketch, on the same rows, in one run.
 
-    python benchmarks/near_duplicates.py POOL.parquet --rows 40000 --threshold 0.7 --peer-python VENV/bin/python
+    python benchmarks/near_duplicates.py POOL.parquet --threshold 0.7 --peer-python VENV/bin/python
 
 POOL has the text columns `prompt` and `response`; the text of a row is the two joined by a newline,
 lower-cased, cut into words at whitespace, five words a shingle, 128 hashes for us and for datasketch, 256

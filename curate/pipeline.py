@@ -86,7 +86,8 @@ def build(config: Config) -> tuple[Stage, ...]:
         for stage in stages:
             known |= stage.directions
     _check(stages)
-    return tuple(stages)
+    last = len(config.stages) if config.stop_after is None else config.stop_after
+    return tuple(stage for stage in stages if stage.entry is None or stage.entry < last)
 
 
 def _front(config: Config) -> list[Stage]:

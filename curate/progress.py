@@ -69,7 +69,9 @@ class Plain(Observer):
         now = time.monotonic()
         if now - self._told >= LINE_SECONDS:
             self._told = now
-            print(f"  {self._label}: {rate(self._done, self._rows, self._tokens, now - self._begun, self._unit)}")
+            print(
+                f"  {self._label}: {rate(self._done, self._rows, self._tokens, now - self._begun, self._unit)}"
+            )
             sys.stdout.flush()
 
     def finished(self, record: Mapping[str, Any]) -> None:

@@ -49,7 +49,9 @@ class Reader:
         by_folder: dict[Path, list[str]] = {}
         for name in sorted(set(names) - {"position"}):
             if name not in self.columns:
-                raise CurateError(f"column `{name}` does not exist here. Found {', '.join(sorted(self.columns))}.")
+                raise CurateError(
+                    f"column `{name}` does not exist here. Found {', '.join(sorted(self.columns))}."
+                )
             by_folder.setdefault(self.columns[name], []).append(name)
         parts = [_gather(folder, columns, positions) for folder, columns in by_folder.items()]
         return pl.concat([pl.DataFrame({"position": positions}), *parts], how="horizontal")
@@ -70,7 +72,9 @@ def _gather(folder: Path, columns: list[str], positions: NDArray[np.int64]) -> p
         held = frame["position"].to_numpy()
         places = np.searchsorted(held, wanted)
         if len(wanted) and (places[-1] >= len(held) or not np.array_equal(held[places], wanted)):
-            raise CurateError(f"{folder / files[shard]}: lacks rows that a later stage needs. Delete {folder}.")
+            raise CurateError(
+                f"{folder / files[shard]}: lacks rows that a later stage needs. Delete {folder}."
+            )
         same = len(wanted) == len(held)
         frames.append((frame if same else frame[places]).select(columns))
     return pl.concat(frames)
@@ -78,7 +82,9 @@ def _gather(folder: Path, columns: list[str], positions: NDArray[np.int64]) -> p
 
 @lru_cache(maxsize=256)
 def _index(folder: Path, stamp: int) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
-    shards = [s for s in Manifest.read(folder / "manifest.json").shards if s.file.endswith(".parquet") and s.rows]
+    shards = [
+        s for s in Manifest.read(folder / "manifest.json").shards if s.file.endswith(".parquet") and s.rows
+    ]
     shards.sort(key=lambda shard: shard.first)
     return (
         tuple(shard.file for shard in shards),

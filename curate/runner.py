@@ -29,7 +29,9 @@ class Runner(ABC):
         """Do every unit, in any order; yield each result as it comes. The first error is raised."""
 
     @abstractmethod
-    def call(self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool) -> dict[str, Any]:
+    def call(
+        self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool
+    ) -> dict[str, Any]:
         """Run one function to its end in a worker."""
 
     @abstractmethod

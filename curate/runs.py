@@ -129,7 +129,7 @@ class Run:
         """Select again from the same scores: this run with its last `select` replaced, up to there.
 
         No score is computed again. method: as in YAML, `{"top": {"by": "el2n", "budget": "20%"}}`.
-        Mixing, training and evaluation are left out. Raises ConfigError where this run has no `select`.
+        Mixing, training and evaluation are not run. Raises ConfigError where this run has no `select`.
         """
         from curate.config import read_config
         from curate.start import start
@@ -138,7 +138,8 @@ class Run:
         places = [index for index, entry in enumerate(config["stages"]) if "select" in entry]
         if not places:
             raise ConfigError(f"{self.path}: has no `select` stage that could be replaced")
-        config["stages"] = [*config["stages"][: places[-1]], {"select": method}]
+        config["stages"][places[-1]] = {"select": method}
+        config["stop_after"] = places[-1] + 1
         return start(read_config(config).config, runs or self.path.parent, "local")
 
     def shards(self, record: Mapping[str, Any]) -> list[Path]:

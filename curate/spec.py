@@ -277,6 +277,11 @@ class Config(Spec):
     pipeline: Annotated[Component, MethodOf("pipelines")] = Field(
         default="straight", validate_default=True, description="the shape that wraps the list of stages"
     )
+    stop_after: int | None = Field(
+        default=None,
+        ge=1,
+        description="run only so many items of `stages:`; what the others hold out stays held out",
+    )
     plugins: tuple[Path, ...] = Field(default=(), description="folders with methods of your own")
     max_bad_fraction: Fraction = Field(
         default=0.01, description="share of unreadable rows above which the run stops"

@@ -71,7 +71,9 @@ class Manifest:
             data = json.loads(path.read_bytes())
             return cls(**{**data, "shards": tuple(Shard(**shard) for shard in data["shards"])})
         except (json.JSONDecodeError, TypeError, KeyError) as error:
-            raise CurateError(f"{path}: not a manifest ({error}). Delete its folder and run again.") from error
+            raise CurateError(
+                f"{path}: not a manifest ({error}). Delete its folder and run again."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,12 @@ class Entry:
             shards = list(manifest.shards)
         else:
             records = sorted(self.folder.glob("*.json")) if self.folder.exists() else []
-            shards = [Shard(**json.loads(path.read_bytes())) for path in records if path.name != "manifest.json"]
-        sound = {shard.file: shard for shard in shards if _checksum(self.folder / shard.file) == shard.checksum}
+            shards = [
+                Shard(**json.loads(path.read_bytes())) for path in records if path.name != "manifest.json"
+            ]
+        sound = {
+            shard.file: shard for shard in shards if _checksum(self.folder / shard.file) == shard.checksum
+        }
         if manifest is not None and len(sound) < len(shards):
             for shard in sound.values():
                 self._record(shard)
@@ -150,7 +156,9 @@ class Entry:
                 _sync(path)
         os.replace(temporary, self.files)
         paths = sorted(path for path in self.files.rglob("*") if path.is_file())
-        return [self._finish(str(path.relative_to(self.folder)), 0, -1, -1, {}, record=False) for path in paths]
+        return [
+            self._finish(str(path.relative_to(self.folder)), 0, -1, -1, {}, record=False) for path in paths
+        ]
 
     def write_kept(self, positions: NDArray[np.int64]) -> None:
         """Write the positions of the rows that survive this entry, ascending."""

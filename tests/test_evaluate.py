@@ -144,7 +144,9 @@ def test_a_tuned_model_is_better_on_what_it_saw(
     out = tmp_path / "out"
     out.mkdir()
     loaded = load(tiny_model)
-    train(rows, np.arange(9), spec, loaded, seed=0, out=out, work=tmp_path / "work", tell=lambda *how_far: None)
+    train(
+        rows, np.arange(9), spec, loaded, seed=0, out=out, work=tmp_path / "work", tell=lambda *how_far: None
+    )
     before = held_out_losses(load_tuned(load(tiny_model), None), rows, SOURCES)
     after = held_out_losses(load_tuned(load(tiny_model), out), rows, SOURCES)
     assert after.source_mean < before.source_mean - 0.1

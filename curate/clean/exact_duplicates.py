@@ -41,7 +41,7 @@ class ExactDuplicates(Deduplicator):
     def sign(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The hash and the length of each row."""
         if self.of == "row":
-            hashes = [bytes.fromhex(uid) for uid in rows["uid"]]
+            hashes: list[bytes | None] = [bytes.fromhex(uid) for uid in rows["uid"]]
         else:
             hashes = [_hash(text) for text in rows[self.of]]
         return pl.DataFrame(

@@ -19,6 +19,7 @@ linked candidates holds more. Memory: 8·b bytes a row.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -90,7 +91,7 @@ class NearDuplicates(Deduplicator):
         buckets = Buckets.of(keys, np.flatnonzero(shingles))
         for rows, part in independent_parts(buckets, shingles, _MAX_SHINGLES):
             sets = Sets.of(*self._shingles(pool.take(self.needs(), rows)))
-            labels = verified_components(keys[rows], part, lambda a, b, s=sets: self._alike(s, a, b))
+            labels = verified_components(keys[rows], part, partial(self._alike, sets))
             own = survivors(labels, preference[rows])
             dropped = np.flatnonzero(own != np.arange(len(rows)))
             survivor[rows] = rows[own]
@@ -109,6 +110,6 @@ class NearDuplicates(Deduplicator):
     def _alike(self, sets: Sets, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each pair reaches the threshold; |smaller| / |larger| bounds it from above."""
         small, large = np.sort([sets.sizes[left], sets.sizes[right]], axis=0)
-        alike = small >= self.threshold * large
+        alike: NDArray[np.bool_] = small >= self.threshold * large
         alike[alike] = jaccard(sets, left[alike], right[alike]) >= self.threshold
         return alike

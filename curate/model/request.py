@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +42,24 @@ class View(enum.StrEnum):
     FULL = "full"
     """The whole row: prompt and response."""
     RESPONSE_ONLY = "response_only"
-    """The supervised tokens without the prompt."""
+    """The supervised tokens end to end, without what stands before or between them.
+
+    The first has no context here and is not predicted, unless a BOS is kept in front of it: a token that
+    opens the row, is the model's BOS and occurs nowhere else in the row (so it is no turn marker). A row
+    without a prompt (nothing, or a BOS alone, before the first supervised token) has no tokens here.
+    """
+
+
+def union(asked: Iterable[tuple[Sequence[Signal], Sequence[View]]]) -> dict[View, frozenset[Signal]]:
+    """What one pass must compute for several scorers, given each one's (signals, views).
+
+    Under each view only the signals of the scorers that ask for that view.
+    """
+    wanted: dict[View, frozenset[Signal]] = {}
+    for signals, views in asked:
+        for view in views:
+            wanted[view] = wanted.get(view, frozenset()) | frozenset(signals)
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,7 @@ class TokenSignals:
     """Signals of a batch of examples under one view, tokens laid end to end.
 
     offsets: int64 [examples + 1]; the supervised tokens of example i are offsets[i]:offsets[i+1].
+    A row's very first token is predicted from nothing and never counts, as in the trainer's loss.
     per_token: signal -> float64 [tokens]; per_example: signal -> float64 [examples].
     views: the same examples under the other views that were asked for.
     """
@@ -75,15 +93,20 @@ class TokenSignals:
         """Supervised tokens of each example, int64 [examples]."""
         return np.diff(self.offsets)
 
-    def mean(self, signal: Signal) -> NDArray[np.float64]:
-        """Mean of a per-token signal over each example's supervised tokens.
+    def mean(self, signal: Signal, skip: int | NDArray[np.int64] = 0) -> NDArray[np.float64]:
+        """Mean of a per-token signal over each example's supervised tokens, without its first `skip`.
 
-        float64 [examples]; NaN (null) where an example has no supervised token.
+        skip: one number, or int64 [examples]. Returns float64 [examples]; NaN (null) where no token is
+        left. An example's mean depends on its own tokens alone, to the last bit.
         """
-        totals = np.concatenate([[0.0], np.cumsum(self.per_token[signal], dtype=np.float64)])
-        sums = totals[self.offsets[1:]] - totals[self.offsets[:-1]]
-        counts = self.counts
-        return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+        starts = np.minimum(self.offsets[:-1] + skip, self.offsets[1:])
+        kept = np.arange(len(self.per_token[signal])) >= np.repeat(starts, self.counts)
+        examples = np.repeat(np.arange(len(starts)), self.counts)[kept]
+        sums = np.bincount(examples, weights=self.per_token[signal][kept], minlength=len(starts))
+        counts = self.offsets[1:] - starts
+        means = np.full(len(counts), np.nan)
+        np.divide(sums, counts, out=means, where=counts > 0)
+        return means
 
     def example(self, signal: Signal) -> NDArray[np.float64]:
         """A per-example signal, float64 [examples]; NaN where an example has no supervised token."""

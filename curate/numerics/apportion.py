@@ -5,9 +5,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from curate.errors import DataError
 
-_SLACK = 1e-12
-"""Relative rounding of a quota: 2.9999999999999996 rows are 3."""
-
 
 def apportion(weights: ArrayLike, total: int, caps: ArrayLike | None = None) -> NDArray[np.int64]:
     """Whole numbers that sum to `total`, in proportion to `weights`, none above its cap.
@@ -49,8 +46,8 @@ def apportion(weights: ArrayLike, total: int, caps: ArrayLike | None = None) -> 
 
 
 def _largest_remainder(quota: NDArray[np.float64], total: int) -> NDArray[np.int64]:
-    whole = np.floor(quota * (1 + _SLACK)).astype(np.int64)
-    remainder = np.round(quota - whole, 9)
+    whole = np.floor(quota).astype(np.int64)
+    remainder = np.round(quota - whole, 9)  # 2.9999999999999996 has the largest remainder, and becomes 3
     missing = total - int(whole.sum())
     whole[np.argsort(-remainder, kind="stable")[:missing]] += 1
     return whole

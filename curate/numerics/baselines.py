@@ -33,10 +33,12 @@ def length_bins(reference_lengths: NDArray[np.integer], bins: int = 20) -> NDArr
     """Inner edges of the bins, int64 [at most bins - 1], ascending: quantiles of the reference.
 
     A length x is in bin `searchsorted(edges, x, side="right")`: the edges are the first lengths of the
-    bins 1, 2, …; equal lengths are never split.
+    bins 1, 2, …; equal lengths are never split. An edge is midway between two lengths of the reference:
+    on one of them, the reference would be shorter than the rest of its bin, by half a bin's width over
+    its rows.
     """
-    quantiles = np.quantile(reference_lengths, np.arange(1, bins) / bins, method="higher")
-    edges: NDArray[np.int64] = np.unique(quantiles.astype(np.int64))
+    quantiles = np.quantile(reference_lengths, np.arange(1, bins) / bins, method="midpoint")
+    edges: NDArray[np.int64] = np.unique(np.ceil(quantiles).astype(np.int64))
     return edges[edges > int(reference_lengths.min())]
 
 

@@ -48,7 +48,7 @@ class Ray(Runner):
             [{"unit": index} for index in range(len(units))], override_num_blocks=len(units)
         ).map_batches(
             _Worker,
-            fn_constructor_args=(ray.put(task), ray.put(list(units))),
+            fn_constructor_args=(task, list(units)),
             batch_size=1,
             num_cpus=cpus,
             num_gpus=gpus,
@@ -95,14 +95,14 @@ class Ray(Runner):
                 address=address or "local",
                 include_dashboard=None if address else False,
                 object_store_memory=None if address else OBJECT_STORE_BYTES,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 log_to_driver=False,
             )
             self._own = True
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.verbose_stats_logs = False
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._started = True
 
     def _share(self, resources: Resources, uses_model: bool, units: int) -> tuple[float, float, int]:
@@ -129,9 +129,8 @@ class Ray(Runner):
 
 
 class _Worker:
-    def __init__(self, task: Any, units: Any) -> None:
-        self._task: Task = ray.get(task) if isinstance(task, ray.ObjectRef) else task
-        self._units: Sequence[Any] = ray.get(units) if isinstance(units, ray.ObjectRef) else units
+    def __init__(self, task: Task, units: Sequence[Any]) -> None:
+        self._task, self._units = task, units
         self._state: Any = None
         self._ready = False
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curate.data.export import dataset, export, pairs
 from curate.data.ingest import read_shard, resolve_format
-from curate.data.schemas import source_schema
+from curate.data.schemas import merge, source_schema
 from curate.data.sources import open_source
 from curate.errors import ConfigError, DataError
 from curate.spec import SourceSpec
@@ -177,6 +177,41 @@ def test_sources_are_merged_by_promotion_in_the_order_given(tmp_path: Path) -> N
         {"text": "3", "n": 3.0, "more": None},
         {"text": "4", "n": None, "more": True},
     ]
+
+
+def test_order_across_sources_is_restored(tmp_path: Path) -> None:
+    schemas: Schemas = {"one": None, "two": None, "three": None}
+    order = ["one", "two", "two", "three", "one", "three", "two"]
+    rows = [(json.dumps({"i": index}), source) for index, source in enumerate(order)]
+    table = pq.read_table(export(rows, schemas, tmp_path / "out", "parquet").files[0])
+    assert table["i"].to_pylist() == list(range(7))
+
+
+def test_nested_member_that_one_source_never_fills(tmp_path: Path) -> None:
+    rows = [
+        (json.dumps({"m": [{"a": "x", "n": n}, {"a": "y"}]}), source)
+        for n, source in ((None, "one"), ("z", "two"))
+    ]
+    table = pq.read_table(export(rows, {"one": None, "two": None}, tmp_path / "out", "parquet").files[0])
+    table.validate(full=True)
+    assert [row["m"][0]["n"] for row in table.to_pylist()] == [None, "z"]
+    assert [row["m"][1] for row in table.to_pylist()] == [{"a": "y", "n": None}] * 2
+
+
+def test_merged_schemas_lose_metadata_that_may_differ() -> None:
+    fields = [("label", pa.int64())]
+    one, two = (pa.schema(fields, metadata={"huggingface": names}) for names in ("no yes", "yes no"))
+    assert merge({"a": one, "b": one}).metadata == {b"huggingface": b"no yes"}
+    assert merge({"a": one, "b": two}).metadata is None
+
+
+def test_files_of_one_source_with_other_columns_lose_metadata(tmp_path: Path) -> None:
+    for name, column in (("a", "x"), ("b", "y")):
+        table = pa.table({"text": ["t"], column: [1]}).replace_schema_metadata({"huggingface": column})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    _, schemas = ingest(tmp_path / "*.parquet")
+    assert schemas["s"].names == ["text", "x", "y"]
+    assert schemas["s"].metadata is None
 
 
 def test_times_of_two_units_are_merged_by_value(tmp_path: Path) -> None:

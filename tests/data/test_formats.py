@@ -113,6 +113,11 @@ def test_rejected_becomes_a_whole_conversation(rejected: Any) -> None:
     assert read("messages", {"messages": [USER, GOOD], "rejected": rejected}).rejected == [USER, BAD]
 
 
+def test_rejected_is_json_text_where_the_messages_are() -> None:
+    row = read("messages", {"messages": json.dumps([USER, GOOD]), "rejected": json.dumps([USER, BAD])})
+    assert row.rejected == [USER, BAD]
+
+
 def test_rejected_gets_the_system_turn_too() -> None:
     row = read("messages", {"messages": [USER, GOOD], "rejected": "z", "system": "s"})
     assert row.rejected == [{"role": "system", "content": "s"}, USER, BAD]
@@ -193,8 +198,16 @@ def test_prompt_completion_names(prompt: str, completion: str) -> None:
         {"prompt": "q", "completion": [GOOD]},
         {"prompt": "q", "completion": [USER, GOOD]},
         {"completion": [USER, GOOD]},
+        {"prompt": [{"role": "system", "content": "s"}, USER], "completion": [USER, GOOD]},
     ],
-    ids=["lists", "list and text", "text and list", "whole conversation", "implicit prompt"],
+    ids=[
+        "lists",
+        "list and text",
+        "text and list",
+        "whole conversation",
+        "implicit prompt",
+        "system and whole",
+    ],
 )
 def test_prompt_completion_shapes(record: dict[str, Any]) -> None:
     assert read("prompt_completion", record).messages == [USER, GOOD]
@@ -230,6 +243,12 @@ def test_column_map() -> None:
     assert turns(row) == [("system", "s"), ("user", "q"), ("assistant", "a")]
     assert row.rejected == [{"role": "system", "content": "s"}, USER, BAD]
     assert (row.id, row.group) == ("7", "t")
+
+
+def test_history_where_it_is_mapped() -> None:
+    record = {"prompt": "q", "response": "a", "before": [["u", "v"]]}
+    row = read("prompt_completion", record, prompt="prompt", history="before")
+    assert [content for _, content in turns(row)] == ["u", "v", "q", "a"]
 
 
 def test_completion_that_looks_like_json_messages_stays_text() -> None:

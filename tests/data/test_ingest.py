@@ -86,6 +86,17 @@ def test_exact_duplicates_share_uid_and_group_across_formats(tmp_path: Path) -> 
     assert pl.concat(frames).select("uid", "group").unique().height == 1
 
 
+def test_null_members_of_typed_records_do_not_count(tmp_path: Path) -> None:
+    """A typed container gives each tool the members of all."""
+    tools = [[{"name": "f", "city": "x"}], [{"name": "g", "day": 1}]]
+    rows = [{**PAIR, "tools": each} for each in tools]
+    path = jsonl(tmp_path / "a.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    one, two = (shards(resolved(file))[0] for file in (path, tmp_path / "a.parquet"))
+    assert one["tools"].to_list() == two["tools"].to_list()
+    assert one["uid"].to_list() == two["uid"].to_list()
+
+
 def test_quarantine_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     jsonl(tmp_path / "a.jsonl", PAIR, {"prompt": "q", "response": ""}, PAIR)

@@ -158,6 +158,9 @@ def test_array_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = [{"a": "x" * index, "b": [index, -1.5e3, True, None, "é\n\\"]} for index in range(40)]
     for indent in (None, 1):
         assert values(write(tmp_path / "a.json", json.dumps(rows, indent=indent).encode())) == rows
+    numbers = [10**size for size in range(1, 20)]
+    found = records(write(tmp_path / "a.json", json.dumps(numbers).encode()))
+    assert [int(raw) for _, _, raw, _ in found] == numbers
 
 
 @pytest.mark.parametrize(
@@ -382,6 +385,16 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str) -> Non
     assert asked == [("org/name", "main", "train" if split else None)]
     assert [file.label for file in found] == [f"hub:org/name:main{split}#{number}" for number in (0, 1)]
     assert values(f"hub:org/name:main{split}") == RECORDS
+
+
+def test_hub_of_several_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    one = datasets.Dataset.from_list(RECORDS)
+    found = datasets.DatasetDict({"train": one, "test": one})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: found)
+    with pytest.raises(DataError, match=r"splits train, test\. Give one: hub:org/name@train"):
+        source("hub:org/name")
 
 
 def test_hub_name_must_be_well_formed() -> None:

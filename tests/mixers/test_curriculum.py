@@ -106,6 +106,15 @@ def test_a_paced_draw_is_uniform_once_all_rows_are_open() -> None:
     assert ((np.bincount(draws, minlength=10) - 2000) ** 2 / 2000).sum() < 27.9
 
 
+def test_a_paced_draw_is_uniform_among_the_open_rows() -> None:
+    """A step at the very end keeps 5 of 10 rows open: chi-square with 4 degrees below its 0.999 quantile."""
+    pool = pool_of({"tokens": np.arange(10)})
+    mixer = Curriculum(by="tokens", order="ascending", pacing="step", a=1.0, b=0.5, draws=20_000)
+    counts = np.bincount(mixer.mix(pool).draws, minlength=10)
+    assert counts[5:].sum() == 0
+    assert ((counts[:5] - 4000) ** 2 / 4000).sum() < 18.4
+
+
 def test_pacing_opens_at_least_one_row() -> None:
     pool = pool_of({"tokens": np.arange(10)})
     draws = Curriculum(by="tokens", order="ascending", pacing="step", b=0.0, a=1.0).mix(pool).draws

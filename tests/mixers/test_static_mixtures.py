@@ -1,6 +1,7 @@
 """Static mixtures: proportional, equal, temperature, capped, given weights; repeats and draws."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,6 +95,22 @@ def test_any_column_can_be_the_group() -> None:
 def test_duplicates_are_rows_of_their_own() -> None:
     pool = pool_of({"uid": ["a", "a", "b"]})
     assert sorted(Proportional().mix(pool).draws.tolist()) == [0, 1, 2]
+
+
+def adjacent(draws: list[int]) -> float:
+    """The share of neighbouring draws that are of the same row."""
+    return sum(one == other for one, other in pairwise(draws)) / len(draws)
+
+
+def test_repeats_of_a_row_are_spread() -> None:
+    """Ten rows 40 times each: a tenth of the neighbours are the same row, not nearly all."""
+    draws = Proportional(draws=400).mix(pool_of({"uid": [f"u{row}" for row in range(10)]})).draws
+    assert adjacent(draws.tolist()) < 0.2
+
+
+def test_duplicates_are_spread() -> None:
+    pool = pool_of({"uid": [f"u{row % 10}" for row in range(400)]})
+    assert adjacent([row % 10 for row in Proportional().mix(pool).draws.tolist()]) < 0.2
 
 
 def test_tokens_are_not_passed_and_one_more_draw_would() -> None:

@@ -73,6 +73,39 @@ def test_the_subset_is_random_and_not_the_reference() -> None:
     assert np.isin(chosen, np.arange(200)).mean() < 0.2
 
 
+def test_the_total_is_exact_where_there_are_many_lengths() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        lengths = rng.integers(10, 300, 2000)
+        chosen = length_matched(lengths, lengths[:200], rng.random(2000))
+        assert lengths[chosen].sum() == lengths[:200].sum()
+
+
+def test_few_rows_are_swapped() -> None:
+    """Nearly all are what the smallest keys of each bin gave: the swaps leave the subset random.
+
+    A bin is about 15 tokens wide, so the totals differ by about 15 / √12 · √200 · √2 = 87 tokens: a few swaps.
+    """
+    rng = np.random.default_rng(0)
+    lengths, keys = rng.integers(10, 300, 2000), rng.random(2000)
+    edges = length_bins(lengths[:200], 20)
+    bins = np.searchsorted(edges, lengths, side="right")
+    plain: list[int] = []
+    for label, count in enumerate(np.bincount(bins[:200])):
+        members = np.flatnonzero((bins == label) & (lengths >= lengths[:200].min()))
+        members = members[lengths[members] <= lengths[:200].max()]
+        plain += members[np.argsort(keys[members])][:count].tolist()
+    chosen = length_matched(lengths, lengths[:200], keys)
+    assert len(set(plain) & set(chosen.tolist())) >= 185
+
+
+def test_swaps_in_order_only_come_nearer() -> None:
+    """One of two rows of 10 is chosen, the reference has 30; the first swap by key overshoots and is passed by."""
+    lengths = np.array([10, 90, 29, 500])
+    chosen = length_matched(lengths, np.array([30, 10, 500]), np.array([0.1, 0.2, 0.3, 0.05]), bins=1)
+    assert sorted(lengths[chosen].tolist()) == [10, 29, 500]
+
+
 def test_each_row_of_a_bin_is_as_likely_as_another() -> None:
     """All of one length: 10 of 40 rows, 400 seeds; chi-square with 39 degrees below its 0.999 quantile."""
     times = np.zeros(40)

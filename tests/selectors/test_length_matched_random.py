@@ -43,6 +43,14 @@ def test_reasons_tell_the_bin() -> None:
     assert ": 60 of " in chosen.reasons[0]
 
 
+def test_bins_are_as_many_as_asked() -> None:
+    """With a bin per length, the lengths are the reference's one by one."""
+    lengths = [10, 20, 30, 40] * 5
+    pool = pool_of({"score.a": list(range(20)), "supervised_tokens": lengths}, {"score.a": True})
+    chosen = LengthMatchedRandom(like=Top(by="a", budget=4), bins=4).select(pool)
+    assert sorted(lengths[row] for row in chosen.kept) == [10, 20, 30, 40]
+
+
 def test_rows_outside_the_reference_say_so() -> None:
     pool = pool_of({"score.a": [3.0, 2.0, 1.0], "supervised_tokens": [10, 10, 99]}, {"score.a": True})
     chosen = LengthMatchedRandom(like=Top(by="a", budget=1)).select(pool)
