@@ -25,7 +25,22 @@ from curate.data.ingest import read_shard
 from curate.data.sources import open_source
 from curate.spec import SourceSpec
 
-WORDS = "the river answers every simple question with a small green stone under warm light".split()
+WORDS = [
+    "the",
+    "river",
+    "answers",
+    "every",
+    "simple",
+    "question",
+    "with",
+    "a",
+    "small",
+    "green",
+    "stone",
+    "under",
+    "warm",
+    "light",
+]
 CHUNK_ROWS = 8192
 
 

@@ -198,6 +198,17 @@ def test_nested_member_that_one_source_never_fills(tmp_path: Path) -> None:
     assert [row["m"][1] for row in table.to_pylist()] == [{"a": "y", "n": None}] * 2
 
 
+def test_nested_member_that_no_source_fills(tmp_path: Path) -> None:
+    """Arrow's cast of `v` would cut the list of nulls beside it short."""
+    rows = [
+        (json.dumps({"m": [{"v": v, "i": [{"n": None}] * 3}] * 2}), name)
+        for v, name in ((1, "one"), (1.5, "two"))
+    ]
+    table = pq.read_table(export(rows, {"one": None, "two": None}, tmp_path / "out", "parquet").files[0])
+    table.validate(full=True)
+    assert table.to_pylist() == [{"m": [{"v": v, "i": [{"n": None}] * 3}] * 2} for v in (1.0, 1.5)]
+
+
 def test_merged_schemas_lose_metadata_that_may_differ() -> None:
     fields = [("label", pa.int64())]
     one, two = (pa.schema(fields, metadata={"huggingface": names}) for names in ("no yes", "yes no"))
