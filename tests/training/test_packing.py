@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from curate.errors import DataError
 from curate.model.request import TokenRow
-from curate.training.packing import check_rows, flatten, isolates_rows, micro_batches, pack, steps, token_losses
+from curate.training.packing import (
+    check_rows,
+    flatten,
+    isolates_rows,
+    micro_batches,
+    pack,
+    steps,
+    token_losses,
+)
 
 
 def own_losses(model: Any, row: TokenRow) -> torch.Tensor:
