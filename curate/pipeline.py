@@ -141,6 +141,7 @@ def _expand(
             return score_stages(scorers, index, resources, model, config.max_null_fraction)
         if kind == "select":
             selector = cast(Selector, methods[0])
+            selector.check(known)
             return [Select(f"select.{selector.name}", index, resources, selector, seed, directions(known))]
         if kind == "embed":
             spec = cast(Embed, methods[0])

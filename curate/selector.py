@@ -235,6 +235,11 @@ class Selector(Component, ABC):
         Called before any work, so that a missing `order` is not found after hours of scoring.
         """
 
+    def expected_rows(self, rows: int) -> int | None:
+        """How many of `rows` it will keep; None where only the scores or the tokens can tell."""
+        budget = dict(self).get("budget")
+        return min(rows, budget.rows(rows)) if isinstance(budget, Budget) and not budget.in_tokens else None
+
     @abstractmethod
     def select(self, pool: Pool) -> Selection:
         """Choose rows. Deterministic for a pool and its seed; ties are broken by position.

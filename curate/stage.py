@@ -81,8 +81,8 @@ class Stage(ABC):
         """Names under which the rows that live after this stage are set aside (`rows:<name>`)."""
         return ()
 
-    def predicted_rows(self, rows: int) -> int:
-        """How many of `rows` will be left after this stage, as far as that is known beforehand."""
+    def predicted_rows(self, rows: int) -> int | None:
+        """How many of `rows` will be left after this stage; None where that is not known beforehand."""
         return rows
 
 

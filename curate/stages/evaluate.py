@@ -8,35 +8,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from curate.component import Component
 from curate.errors import DataError
-from curate.numerics.seeds import derive, uniform
+from curate.numerics.seeds import derive
 from curate.reader import Reader
+from curate.selector import Pool
 from curate.spec import Fraction, SourceSpec
 from curate.stage import ArtifactStage, Inputs, Tell
 from curate.stages.models import ModelHandle
-from curate.stages.rows import occurrences, token_rows
+from curate.stages.rows import token_rows
 from curate.stages.train import Tuning, scheduled_draws
 
 Baseline = Literal["random", "length_matched_random"]
 
 
-def _percent(value: Any) -> Any:
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(value.strip().removesuffix("%")) / 100
-    return value
-
-
 class Evaluate(Component):
     """The `evaluate:` item of a configuration."""
 
-    held_out: Annotated[Fraction, BeforeValidator(_percent)] = Field(
+    held_out: Fraction = Field(
         default=0.05, description="share of each source's rows to set aside, by group (5% or 0.05)"
     )
     sources: tuple[SourceSpec, ...] = Field(default=(), description="further files to evaluate on")
@@ -87,13 +82,8 @@ class TuneBaseline(ArtifactStage):
     def _draw(self, pool: Reader, reference: NDArray[np.int64]) -> NDArray[np.int64]:
         from curate.numerics.baselines import length_matched, random_to_tokens
 
-        frame = pool.frame(["uid", "supervised_tokens"])
-        lengths = frame["supervised_tokens"].to_numpy().astype(np.int64)
-        keys = uniform(
-            derive(self.tuning.seed, "baseline", self.baseline),
-            frame["uid"].to_list(),
-            occurrences(frame["uid"]),
-        )
+        candidates = Pool(pool.frame(["uid", "supervised_tokens"]), {}, self.tuning.seed)
+        lengths, keys = candidates.supervised_tokens(), candidates.keys("baseline", self.baseline)
         if lengths.sum() < reference.sum():
             raise DataError(
                 f"baseline `{self.baseline}`: the pool holds {lengths.sum():,} supervised tokens, the selection "

@@ -31,6 +31,10 @@ class Select(PoolStage):
         """Rank (0 is the best) and reason of the kept, reason of the dropped."""
         return frozenset({DROP, "rank", "reason"})
 
+    def predicted_rows(self, rows: int) -> int | None:
+        """The budget, where it is one of rows."""
+        return self.method.expected_rows(rows)
+
     def identity(self) -> dict[str, Any]:
         """The selector, its seed, and the directions of the scores that it reads."""
         read = {name: better for name, better in self.higher_is_better if name in self.method.needs()}
