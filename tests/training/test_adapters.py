@@ -54,6 +54,7 @@ def test_full_tuning_changes_every_tensor(tune: Any, load: Any) -> None:
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by peft 0.21
 def test_plain_peft_loads_the_adapter(tune: Any, tiny_model: Path, fields: dict[str, Any]) -> None:
     trained = tune("out", {"adapter": {"lora": fields}, "learning_rate": 1e-3})
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
