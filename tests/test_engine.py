@@ -120,8 +120,8 @@ def test_more_bad_rows_are_allowed_by_configuration(tmp_path: Path, pool: Path) 
 
 
 def test_a_missing_column_is_named_with_what_adds_it(tmp_path: Path, pool: Path) -> None:
-    stages = [{"select": {"kmeans_quality": {"by": "length", "budget": 10}}}]
-    with pytest.raises(ConfigError, match=r"stages\[0\].*needs `cluster`.*Add a `cluster` stage"):
+    stages = [{"cluster": {"kmeans": {"k": 4}}}]
+    with pytest.raises(ConfigError, match=r"stages\[0\].*needs `embedding`.*Add an `embed` stage"):
         go(tmp_path, configuration(pool, stages))
 
 

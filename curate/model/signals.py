@@ -111,7 +111,7 @@ def _view_signals(
     per_token = {signal: np.full(offsets[-1], np.nan) for signal in wanted - PER_EXAMPLE}
     per_example = {signal: np.full(len(sequences), np.nan) for signal in wanted & PER_EXAMPLE}
     scored = np.flatnonzero(np.diff(offsets))
-    batches = length_batches([len(sequences[index].ids) - 1 for index in scored], batch_tokens)
+    batches = length_batches([len(sequences[index].ids) - 1 for index in scored.tolist()], batch_tokens)
 
     def forward(places: NDArray[np.int64]) -> _Found:
         return _forward(model, head_pass, [sequences[index] for index in scored[places].tolist()], record)
@@ -120,7 +120,7 @@ def _view_signals(
         forward, batches, lambda notice: _log.warning("%s", notice)
     ):
         batch = scored[places]
-        taken = np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in batch])
+        taken = np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in batch.tolist()])
         for signal, values in tokens.items():
             per_token[signal][taken] = values
         for signal, values in examples.items():

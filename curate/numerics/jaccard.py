@@ -52,7 +52,7 @@ def jaccard(sets: Sets, left: NDArray[np.integer], right: NDArray[np.integer]) -
         common[first:after] = _intersections(sets, left[first:after], right[first:after])
         first = after
     with np.errstate(invalid="ignore"):
-        return common / (pair_sizes - common)
+        return np.asarray(common / (pair_sizes - common))
 
 
 def _intersections(sets: Sets, left: NDArray[np.integer], right: NDArray[np.integer]) -> NDArray[np.int64]:
