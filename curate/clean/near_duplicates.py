@@ -13,9 +13,10 @@ A text with fewer than `ngram` units has one shingle, itself, and so equals only
 without any (the empty prompt of a plain text) is nobody's duplicate. Words are what whitespace separates:
 for languages written without it use unit = character.
 
-Cost: signing, about 45 µs for a text of 700 characters; grouping sorts n keys a band and reads again only
-the texts of candidates, at most about 16 million shingles (some 0.5 GB) at a time unless a single set of
-linked candidates holds more. Memory: 8·b bytes a row.
+Cost: 40,000 texts of 700 characters take 1.4 s of processor time to sign and 1.5 s to group (13,097 of them
+candidates). Grouping sorts n keys a band and reads again only the texts of candidates, at most about 16
+million shingles (some 0.5 GB) at a time unless a single set of linked candidates holds more.
+Memory: 8·b bytes a row.
 """
 
 from collections.abc import Mapping

@@ -11,8 +11,8 @@ Labels do not depend on faiss' numbering: clusters are numbered by size, the lar
 first row; a cluster that no row is nearest to is left out, so fewer than k may remain.
 
 Cost: 2·min(n, k·max_points_per_centroid)·k·d flops an iteration on one core (see `numerics.kmeans`), and
-one assignment of all rows on all cores. 84,636 rows of 256 numbers, two cores: k = 1024 takes SECONDS_1024,
-auto SECONDS_AUTO.
+one assignment of all rows on all cores. 84,636 rows of 256 numbers: 13 s of processor time for k = 1024
+(0.34 GB peak memory), 53 s for auto, which tries 64 to 2048 (0.5 GB).
 Source: Diversify and Conquer (Yu et al. 2024) for kMQ and the choice of k; faiss (Johnson et al. 2017).
 Deviations: 25 iterations and one start where the paper has 300 and 5; set them to reproduce.
 """
