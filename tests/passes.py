@@ -69,13 +69,13 @@ def naive(model: Any, row: TokenRow) -> dict[Signal, NDArray[np.float64]]:
     gradients = torch.autograd.grad(loss, parameters)
     logs = logits.detach().log_softmax(-1)
     residual = logs.exp() - torch.nn.functional.one_hot(ids[at + 1], logits.shape[1])
-    products = [(p.detach() * g).sum() for p, g in zip(parameters, gradients, strict=True)]
+    products = [(p.detach().double() * g).sum() for p, g in zip(parameters, gradients, strict=True)]
     found = {
         Signal.LOG_PROBABILITY: logs.gather(1, ids[at + 1, None])[:, 0],
         Signal.ENTROPY: -(logs.exp() * logs).sum(1),
         Signal.ERROR_NORM: residual.norm(dim=1),
-        Signal.HEAD_GRADIENT_NORM: torch.cat([g.flatten() for g in gradients]).norm(),
+        Signal.HEAD_GRADIENT_NORM: torch.cat([g.flatten() for g in gradients]).double().norm(),
         Signal.HEAD_WEIGHT_GRADIENT_PRODUCT: torch.stack(products).sum(),
-        Signal.HEAD_WEIGHT_NORM: torch.cat([p.detach().flatten() for p in parameters]).norm(),
+        Signal.HEAD_WEIGHT_NORM: torch.cat([p.detach().flatten() for p in parameters]).double().norm(),
     }
     return {signal: np.atleast_1d(values.double().numpy()) for signal, values in found.items()}

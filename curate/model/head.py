@@ -88,10 +88,9 @@ class OutputHead:
 
     def norm(self) -> float:
         """Frobenius norm of the weight (and bias), accumulated in float64."""
-        squares = self.weight.float().square().sum(dtype=torch.float64)
-        if self.bias is not None:
-            squares = squares + self.bias.float().square().sum(dtype=torch.float64)
-        return float(squares.sqrt())
+        parts = [self.weight] if self.bias is None else [self.weight, self.bias]
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
+        return float(torch.stack(norms).norm())
 
 
 def last_hidden_states(model: nn.Module, input_ids: Tensor) -> Tensor:
@@ -210,7 +209,7 @@ class HeadPass:
                 out[Signal.LOG_PROBABILITY][rows] = (shifted.gather(-1, target) - log_total)[:, 0]
             if Signal.ENTROPY in out:
                 weighted = torch.linalg.vecdot(powers, shifted) / total[:, 0]
-                out[Signal.ENTROPY][rows] = (log_total[:, 0] - weighted).clamp_min_(0)
+                out[Signal.ENTROPY][rows] = log_total[:, 0] - weighted
             if not need_residuals:
                 continue
             kept = shifted if self._in_place else self._residuals[rows] if self._gradient else powers

@@ -46,7 +46,8 @@ class View(enum.StrEnum):
 
     The first has no context here and is not predicted, unless a BOS is kept in front of it: a token that
     opens the row, is the model's BOS and occurs nowhere else in the row (so it is no turn marker). A row
-    without a prompt (nothing, or a BOS alone, before the first supervised token) has no tokens here.
+    without a prompt (at most one token before the first supervised one: a BOS, or the start of plain
+    text) has no tokens here.
     """
 
 
@@ -99,7 +100,7 @@ class TokenSignals:
         skip: one number, or int64 [examples]. Returns float64 [examples]; NaN (null) where no token is
         left. An example's mean depends on its own tokens alone, to the last bit.
         """
-        starts = np.minimum(self.offsets[:-1] + skip, self.offsets[1:])
+        starts = self.offsets[:-1] + skip
         kept = np.arange(len(self.per_token[signal])) >= np.repeat(starts, self.counts)
         examples = np.repeat(np.arange(len(starts)), self.counts)[kept]
         sums = np.bincount(examples, weights=self.per_token[signal][kept], minlength=len(starts))

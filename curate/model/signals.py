@@ -97,7 +97,7 @@ def _sequence(row: TokenRow, view: View, beginnings: Set[int]) -> _Sequence:
         targets = supervised[supervised > 0]
         return _Sequence(row.input_ids[: targets[-1] + 1], targets) if len(targets) else nothing
     opens = len(row.input_ids) > 0 and int(row.input_ids[0]) in beginnings and not row.supervised[0]
-    if len(supervised) == 0 or supervised[0] == int(opens):
+    if len(supervised) == 0 or supervised[0] <= 1:
         return nothing
     kept = int(opens and np.count_nonzero(row.input_ids == row.input_ids[0]) == 1)
     ids = np.concatenate([row.input_ids[:kept], row.input_ids[supervised]])
@@ -137,7 +137,8 @@ def _width(model: nn.Module, longest: int) -> int:
     """The width that a batch is padded to: below float32, whole blocks, as far as the model's positions go."""
     if model.dtype.itemsize >= 4:  # type: ignore[operator]
         return longest
-    positions = model.config.get_text_config().to_dict().get("max_position_embeddings")  # type: ignore[operator,union-attr]
+    config = model.config.get_text_config()  # type: ignore[operator,union-attr]
+    positions = getattr(config, "max_position_embeddings", None)
     blocks = longest + -longest % ATTENTION_BLOCK
     return blocks if positions is None else max(longest, min(blocks, positions))
 

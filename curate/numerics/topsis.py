@@ -39,7 +39,7 @@ def topsis(
     largest = np.abs(values).max(axis=0)
     scaled = values / np.where(largest > 0, largest, 1)
     norms = np.sqrt(np.square(scaled).sum(axis=0))
-    weighted = scaled / np.where(norms > 0, norms, 1) * (factors / factors.sum())
+    weighted = scaled / np.where(norms > 0, norms, 1) * factors
     highest, lowest = weighted.max(axis=0), weighted.min(axis=0)
     to_best = np.linalg.norm(weighted - np.where(best_is_high, highest, lowest), axis=1)
     to_worst = np.linalg.norm(weighted - np.where(best_is_high, lowest, highest), axis=1)

@@ -67,6 +67,13 @@ def test_large_logits_do_not_overflow() -> None:
     assert tokens[Signal.LOG_PROBABILITY][0] == pytest.approx(-math.log(1 + math.e), rel=1e-5)
 
 
+def test_entropy_is_never_negative() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(2000, 50, generator=generator) * 30).tolist()
+    tokens, _ = from_logits(logits, [0] * 2000, frozenset({Signal.ENTROPY}))
+    assert tokens[Signal.ENTROPY].min() >= 0
+
+
 def test_a_single_token_has_the_product_of_norms() -> None:
     head, hidden, targets = draw(1, 50, 8)
     tokens, examples = HeadPass(head, ALL, 1 << 20).run(hidden, targets, [1])
@@ -111,12 +118,24 @@ class Largest(TorchDispatchMode):
     """Remembers the largest result of any operation, in elements."""
 
     elements = 0
+    product_elements = 0
+    """As `elements`, of matrix products alone."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor):
             self.elements = max(self.elements, result.numel())
+            if func is torch.ops.aten.mm.default:
+                self.product_elements = max(self.product_elements, result.numel())
         return result
+
+
+@pytest.mark.parametrize(("tokens", "width", "largest"), [(10, 40, 10 * 10), (40, 10, 8192 * 10)])
+def test_the_cheaper_form_of_the_gradient_norm_is_taken(tokens: int, width: int, largest: int) -> None:
+    residuals, states = torch.ones(tokens, 9000), torch.ones(tokens, width)
+    with Largest() as seen:
+        gradient_norm(residuals, states)
+    assert seen.product_elements == largest
 
 
 @pytest.mark.parametrize("counts", [[60], [20, 20, 20]])

@@ -1,6 +1,7 @@
 """The one pass against scoring one row at a time, and against autograd."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,13 +140,18 @@ def test_the_response_alone(given: TokenRow, forwarded: TokenRow) -> None:
 
 def test_turns_are_joined_in_the_response_alone() -> None:
     model = small_llama(dtype=torch.float64)
-    ids, supervised = np.array([5, 6, 7, 8, 9, 10], dtype=np.int32), np.array([0, 1, 1, 0, 0, 1], dtype=bool)
+    ids, supervised = (
+        np.array([5, 5, 6, 7, 8, 9, 10], dtype=np.int32),
+        np.array([0, 0, 1, 1, 0, 0, 1], dtype=bool),
+    )
     found = compute_signals(model, [TokenRow(ids, supervised)], ALONE, 100).view(View.RESPONSE_ONLY)
     expected = naive(model, row([6], [7, 10]))[Signal.LOG_PROBABILITY]
     np.testing.assert_allclose(found.per_token[Signal.LOG_PROBABILITY], expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("given", [row([], [5, 6]), row([1], [5, 6]), row([5], [6]), row([5], [])])
+@pytest.mark.parametrize(
+    "given", [row([], [5, 6]), row([1], [5, 6]), row([5], [6, 7]), row([5, 6], [7]), row([5, 6], [])]
+)
 def test_a_row_without_prompt_or_context_has_no_tokens_alone(given: TokenRow) -> None:
     record = Throughput()
     found = compute_signals(small_llama(), [given], ALONE, 100, throughput=record).view(View.RESPONSE_ONLY)
@@ -251,3 +257,39 @@ def test_other_architectures(name: str) -> None:
         np.testing.assert_allclose(
             values(found, Signal.LOG_PROBABILITY, index), expected, rtol=1e-4, atol=1e-5
         )
+
+
+def test_padding_stays_within_the_positions_of_the_model() -> None:
+    """Half precision pads to blocks of 16; this model has 20 positions, and each row takes 19."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=4, n_positions=20)
+    model = GPT2LMHeadModel(config).to(torch.bfloat16).eval()
+    rows = [row(list(range(10)), list(range(10, 20)))] * 2
+    assert np.isfinite(compute_signals(model, rows, FULL, 100).mean(Signal.ENTROPY)).all()
+
+
+@pytest.mark.real
+def test_the_real_model_in_bfloat16_does_not_depend_on_the_batch(real_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(real_model, dtype=torch.bfloat16).eval()
+    rows = [row(list(range(40, 60 + 7 * index)), [500, 600][: 1 + index % 2]) for index in range(6)]
+    alone, together = (compute_signals(model, rows, FULL, size) for size in (1, 10_000))
+    for signal in (Signal.LOG_PROBABILITY, Signal.ENTROPY, Signal.ERROR_NORM):
+        np.testing.assert_allclose(together.mean(signal), alone.mean(signal), rtol=1e-3, err_msg=signal)
+    for signal in HEAD:
+        np.testing.assert_allclose(together.example(signal), alone.example(signal), rtol=1e-3, err_msg=signal)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("response", [30, 700])
+def test_the_real_models_head_gradient_is_that_of_autograd(real_model: Path, response: int) -> None:
+    """Below and above the width, 576; tied embeddings, 49,152 tokens."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(real_model, dtype=torch.float32).eval()
+    one = row([5, 6, 7], np.random.default_rng(0).integers(100, 40_000, response).tolist())
+    found, expected = compute_signals(model, [one], FULL, 100), naive(model, one)
+    for signal in HEAD:
+        assert found.example(signal)[0] == pytest.approx(expected[signal][0], rel=1e-4)
