@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import CurateError
-from curate.model.batches import length_batches, pad, run_with_backoff
+from curate.model.batches import cheapest_batches, length_batches, pad, run_with_backoff
 
 LENGTHS = st.lists(st.integers(0, 50), max_size=60)
 
@@ -28,7 +28,7 @@ def test_a_batch_of_several_rows_keeps_to_the_budget(lengths, budget):
 def test_no_batch_has_room_for_the_next_row(lengths, budget):
     batches = length_batches(lengths, budget)
     for batch in batches[:-1]:
-        assert (len(batch) + 1) * lengths[batch[0]] > budget
+        assert (len(batch) + 1) * max(1, lengths[batch[0]]) > budget
 
 
 def test_the_longest_come_first_and_equal_lengths_in_order():
@@ -37,8 +37,39 @@ def test_the_longest_come_first_and_equal_lengths_in_order():
 
 
 def test_a_budget_below_one_is_refused():
-    with pytest.raises(ValueError, match="batch_tokens must be at least 1. Got 0."):
-        length_batches([1], 0)
+    for make in (length_batches, lambda lengths, budget: cheapest_batches(lengths, budget, 1)):
+        with pytest.raises(ValueError, match="batch_tokens must be at least 1. Got 0."):
+            make([1], 0)
+
+
+def cost(batches, lengths, forward_tokens):
+    return sum(
+        forward_tokens + len(batch) * max(1, *(lengths[place] for place in batch), 0) for batch in batches
+    )
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(1, 60), st.integers(0, 40))
+def test_no_cut_into_batches_is_cheaper(lengths, budget, forward_tokens):
+    found = cheapest_batches(lengths, budget, forward_tokens)
+    ordered = [place for batch in found for place in batch.tolist()]
+    assert ordered == sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    possible = []
+    for cuts in range(2 ** (len(ordered) - 1)):
+        batches = [[ordered[0]]]
+        for bit, place in enumerate(ordered[1:]):
+            if cuts >> bit & 1:
+                batches.append([])
+            batches[-1].append(place)
+        if all(len(batch) == 1 or len(batch) * max(1, lengths[batch[0]]) <= budget for batch in batches):
+            possible.append(cost(batches, lengths, forward_tokens))
+    assert cost(found, lengths, forward_tokens) == min(possible)
+
+
+def test_a_long_row_is_not_padding_for_short_ones():
+    lengths = [100, 10, 10, 10]
+    assert [batch.tolist() for batch in cheapest_batches(lengths, 400, 20)] == [[0], [1, 2, 3]]
+    assert [batch.tolist() for batch in cheapest_batches(lengths, 400, 300)] == [[0, 1, 2, 3]]
+    assert cheapest_batches([], 400, 20) == []
 
 
 def test_padding_is_on_the_right_and_masked():

@@ -179,7 +179,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 
     monkeypatch.setattr(module, "last_hidden_states", limited)
     assert_same(expected, compute_signals(model, rows, FULL, 10_000), range(9), 1e-5)
-    assert "out of memory with a batch of 9 rows" in caplog.text
+    assert "out of memory with a batch of" in caplog.text
 
 
 def test_a_model_in_training_mode_is_refused() -> None:
