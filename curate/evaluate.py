@@ -151,7 +151,7 @@ def load_tuned(loaded: LoadedModel, artifact: Path | None) -> "PreTrainedModel":
     """
     if artifact is None:
         return loaded.model
-    from curate.training.quiet import no_peft_deprecation, no_progress_bars
+    from curate.model.quiet import no_peft_deprecation, no_progress_bars
 
     if (artifact / "adapter_config.json").exists():
         from peft import PeftModel

@@ -21,6 +21,7 @@ from curate.errors import ConfigError
 from curate.model.batches import Indices, length_batches, pad, run_with_backoff
 from curate.model.folders import ModelFolder, ModelKind
 from curate.model.load import LoadedModel, choose_device, load_tokenizer
+from curate.model.quiet import no_progress_bars
 
 if TYPE_CHECKING:
     import tokenizers
@@ -75,7 +76,8 @@ class SentenceEmbedder(Embedder):
 
         self._layout = _read_layout(folder)
         self._tokenizer: Any = load_tokenizer(folder)
-        model: Any = AutoModel.from_pretrained(folder.path, dtype=torch.float32, local_files_only=True)
+        with no_progress_bars():
+            model: Any = AutoModel.from_pretrained(folder.path, dtype=torch.float32, local_files_only=True)
         self._model = model.to(device).eval()
         self._device = device
         self._batch_tokens = batch_tokens

@@ -11,6 +11,7 @@ from typing import Any
 
 from curate.errors import ConfigError
 from curate.model.folders import file_hash
+from curate.model.quiet import no_progress_bars
 
 CONVERSION = 1
 """Bumped when a conversion's result changes, so that older folders are not taken for new ones."""
@@ -40,7 +41,8 @@ def convert(gguf: Path, cache_dir: Path | None = None) -> Path:
     logger.info("converting %s to safetensors, once, into %s", gguf.name, target)
     working = Path(tempfile.mkdtemp(prefix=f".{gguf.stem}-", dir=cache))
     try:
-        _write(gguf, working)
+        with no_progress_bars():
+            _write(gguf, working)
         _publish(working, target)
     finally:
         shutil.rmtree(working, ignore_errors=True)

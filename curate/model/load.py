@@ -14,6 +14,7 @@ from curate.model.folders import (
     resolve,
     tokenizer_hash,
 )
+from curate.model.quiet import no_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -150,13 +151,14 @@ def load_causal_lm(
     kernel = "sdpa" if attention == "auto" else attention
     tokenizer = load_tokenizer(folder, trust_remote_code)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder.path,
-            dtype=getattr(torch, dtype),
-            attn_implementation=kernel,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-        )
+        with no_progress_bars():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder.path,
+                dtype=getattr(torch, dtype),
+                attn_implementation=kernel,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+            )
     except (ImportError, ValueError) as error:
         raise ConfigError(f"model {folder.reference!r}: cannot be loaded with {kernel}: {error}") from error
     rows = model.get_input_embeddings().weight.shape[0]

@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 
 from curate.errors import ConfigError, DataError
 from curate.model.load import LoadedModel
+from curate.model.quiet import no_progress_bars
 from curate.model.request import TokenRow
 from curate.numerics.seeds import derive
 from curate.training.checkpoints import SealCheckpoint, digest, last_complete
 from curate.training.loop import Steps, StepTrainer, Tell, TellProgress, arguments
 from curate.training.packing import check_rows, isolates_rows, steps
-from curate.training.quiet import no_progress_bars
 from curate.training.schedule import rate_factor
 from curate.training.spec import Train
 

@@ -73,7 +73,7 @@ class Lora(Adapter):
         """The model with the update's matrices in place; only they train."""
         from peft import get_peft_model
 
-        from curate.training.quiet import no_peft_deprecation
+        from curate.model.quiet import no_peft_deprecation
 
         with no_peft_deprecation():
             return cast("PreTrainedModel", get_peft_model(model, self.peft_config()))

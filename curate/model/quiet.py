@@ -4,12 +4,12 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-from transformers.utils import logging
-
 
 @contextlib.contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Without transformers' own bars for the loading and writing of weights: the run has its bar."""
+    from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
