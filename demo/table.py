@@ -37,13 +37,17 @@ def print_table(run: curate.Run, console: Console) -> None:
     tokens = int(selected["supervised_tokens"].sum())
 
     table = Table(title=f"curate demo: {run.name}", show_header=False, title_justify="left")
-    table.add_row("rows read", f"{run.stages[0]['rows']:,} ({run.quarantine.collect().height} more quarantined)")
+    table.add_row(
+        "rows read", f"{run.stages[0]['rows']:,} ({run.quarantine.collect().height} more quarantined)"
+    )
     table.add_row("held out", f"{aside.height:,}")
     table.add_row("pool", f"{pool.height:,} rows, {share(pool):.1%} corrupted")
     for stage, count in rejected.group_by("stage").len().sort("len").iter_rows():
         inside = rejected.filter(pl.col("stage") == stage)
         table.add_row(f"dropped by {stage}", f"{count:,} rows, {share(inside):.1%} of them corrupted")
-    table.add_row("selected", f"{selected.height:,} rows, {tokens:,} supervised tokens, {share(selected):.1%} corrupted")
+    table.add_row(
+        "selected", f"{selected.height:,} rows, {tokens:,} supervised tokens, {share(selected):.1%} corrupted"
+    )
     table.add_section()
     losses: Mapping[str, Any] = run.evaluation["losses"]
     for name, loss in losses.items():
