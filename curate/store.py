@@ -131,13 +131,18 @@ class Entry:
                 self._record_path(shard.file).unlink(missing_ok=True)
         return sound
 
-    def write_shard(self, file: str, frame: pl.DataFrame, stats: Mapping[str, float]) -> Shard:
-        """Write a frame with an ascending `position` column as one shard, atomically."""
+    def write_shard(
+        self, file: str, frame: pl.DataFrame, stats: Mapping[str, float], record: bool = True
+    ) -> Shard:
+        """Write a frame with an ascending `position` column as one shard, atomically.
+
+        record: whether it is finished by itself, and not only with all the others of the entry.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / file) as temporary:
             frame.write_parquet(temporary, compression="zstd", row_group_size=ROWS_PER_GROUP, statistics=True)
         first, last = (int(frame["position"][0]), int(frame["position"][-1])) if frame.height else (-1, -1)
-        return self._finish(file, frame.height, first, last, stats)
+        return self._finish(file, frame.height, first, last, stats, record)
 
     def write_bytes(self, file: str, data: bytes, stats: Mapping[str, float]) -> Shard:
         """Write a file that is no table, atomically."""

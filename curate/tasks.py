@@ -102,7 +102,7 @@ def artifact_task(stage: ArtifactStage, entry: Entry, inputs: Inputs) -> Callabl
 
 
 def _write_slice(entry: Entry, index: int, frame: pl.DataFrame) -> Shard:
-    return entry.write_shard(shard_name(index), frame, null_counts(frame))
+    return entry.write_shard(shard_name(index), frame, null_counts(frame), record=False)
 
 
 def null_counts(frame: pl.DataFrame) -> dict[str, float]:
