@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 RESAMPLES = 2000
+PACKED_TOKENS = {True: 256, False: 4096}
+"""Tokens of a packed forward, by whether it runs on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,15 @@ class Losses:
 
 
 def held_out_losses(
-    model: "PreTrainedModel", rows: Sequence[TokenRow], sources: Sequence[str], batch_tokens: int = 1024
+    model: "PreTrainedModel",
+    rows: Sequence[TokenRow],
+    sources: Sequence[str],
+    batch_tokens: int | None = None,
 ) -> Losses:
     """The loss of each row, in one forward pass over all, in evaluation mode.
 
-    sources: one per row. batch_tokens: tokens of one packed forward; changes the last digits only.
+    sources: one per row. batch_tokens: tokens of one packed forward (default: 256 on a CPU, where
+    attention over what is packed costs its square; 4096 elsewhere); changes the last digits only.
     Computed by `training.packing.token_losses`, the model's own forward, so that it holds for models that
     scale or cap their logits too. A packed batch that memory cannot hold is halved, and said.
     Raises DataError where there is no row, or a row has no supervised token or a supervised first one;
@@ -102,6 +108,7 @@ def held_out_losses(
         raise DataError(f"evaluation: needs rows, each with its source. Got {len(rows)} and {len(sources)}.")
     check_rows(rows, range(len(rows)), "evaluation")
     lengths = [len(row.input_ids) for row in rows]
+    batch_tokens = batch_tokens or PACKED_TOKENS[model.device.type == "cpu"]
     groups = pack(lengths, batch_tokens) if isolates_rows(model) else [[place] for place in range(len(rows))]
 
     def losses_of(places: NDArray[np.int64]) -> NDArray[np.float64]:

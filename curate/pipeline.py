@@ -37,13 +37,13 @@ from curate.view import View
 TARGET_SOURCE = "target"
 
 PROVIDERS = {
-    "cluster": "a `cluster` stage",
-    "cluster_distance": "a `cluster` stage",
-    "embedding": "an `embed` stage",
-    "artifact:adapter": "a `train` stage",
-    "artifact:schedule": "a `mix` stage",
+    "cluster": "a `cluster` stage before it",
+    "cluster_distance": "a `cluster` stage before it",
+    "embedding": "an `embed` stage before it",
+    "artifact:adapter": "a `train` stage before it",
+    "artifact:schedule": "a `mix` stage before it",
     **dict.fromkeys(
-        ("input_ids", "supervised", "tokens", "supervised_tokens"), "`model:` in the configuration"
+        ("input_ids", "supervised", "tokens", "supervised_tokens"), "`model:` to the configuration"
     ),
 }
 
@@ -180,10 +180,10 @@ def _check(stages: Sequence[Stage]) -> None:
             if need not in present:
                 provider = PROVIDERS.get(need)
                 if provider is None and need.startswith("score."):
-                    provider = f"`score: [{need.split('.')[1]}]`"
+                    provider = f"`score: [{need.split('.')[1]}]` before it"
                 if provider is None and need.startswith("meta."):
-                    provider = f"`metadata: [{need.removeprefix('meta.')}]` of every source that has it"
-                advice = f"Add {provider} before it." if provider else "No stage adds that."
+                    provider = f"`metadata: [{need.removeprefix('meta.')}]` to every source that has it"
+                advice = f"Add {provider}." if provider else "No stage adds that."
                 message = f"`{stage.label}` needs `{need}`, which nothing before it adds. {advice}"
                 raise entry_error(stage.entry, message)
         present |= stage.adds | {f"rows:{name}" for name in stage.names_rows}

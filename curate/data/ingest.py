@@ -37,7 +37,8 @@ def resolve_format(spec: SourceSpec, files: Sequence[SourceFile]) -> Format:
             break
     if not sample:
         raise DataError(
-            f"source {spec.name} ({spec.path}): none of the first records can be read as an object."
+            f"source {spec.name} ({spec.path}): holds no record that can be read as an object. It is empty, or "
+            "damaged from its first line on."
         )
     fields = sorted(set().union(*sample))
     for where, names in (("columns", spec.columns.values()), ("metadata", spec.metadata)):

@@ -97,7 +97,9 @@ def _opened(path: str, kind: Kind) -> Iterator[tuple[pa.Schema, _Batches]]:
             schema = file.schema
         yield schema, _Batches(file)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: is no {kind} file, or a damaged one: {error}. Write it again.") from error
+        raise DataError(
+            f"{path}: is no {kind} file, or a damaged one: {str(error).rstrip('.')}. Write it again."
+        ) from error
     finally:
         source.close()
 

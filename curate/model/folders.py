@@ -75,6 +75,11 @@ class ModelFolder:
     tokenizer: tuple[Path, ...]
     config: tuple[Path, ...]
 
+    def check_causal(self) -> None:
+        """Raise ConfigError where it is no causal language model."""
+        if self.kind is not ModelKind.CAUSAL:
+            raise ConfigError(f"model {self.reference!r}: must be a causal language model. Got {self.kind}.")
+
 
 def resolve(reference: str, revision: str | None = None, cache_dir: Path | None = None) -> ModelFolder:
     """Find, fetch or convert the model that `reference` names, and describe its files.

@@ -142,8 +142,7 @@ def load_causal_lm(
     import torch
     from transformers import AutoModelForCausalLM
 
-    if folder.kind is not ModelKind.CAUSAL:
-        raise ConfigError(f"model {folder.reference!r}: must be a causal language model. Got {folder.kind}.")
+    folder.check_causal()
     if attention not in ATTENTIONS:
         raise ConfigError(f"attention must be one of {', '.join(ATTENTIONS)}. Got {attention!r}.")
     device = choose_device(device)

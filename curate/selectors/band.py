@@ -1,7 +1,9 @@
 """Band: rows whose score lies between two quantiles of the pool, all of them or a random part.
 
 Rule: q_low <= score <= q_high, where q is the linearly interpolated quantile of the scores that are not
-null; both ends included. With a budget, rows are drawn uniformly at random inside the band.
+null; both ends included. With `per`, quantiles are those of the row's own group: a score whose level differs
+between sources (loss is high for chat, low for code) then keeps the same share of each.
+With a budget, rows are drawn uniformly at random inside the band.
 The case it is for: EL2N with the hardest few dropped as noise, `{by: el2n, low: 0.3, high: 0.95}`.
 Rank is the order of the pool, or of the draw. Rows without a score are never chosen.
 
@@ -28,6 +30,9 @@ class Band(Selector):
     by: str = Field(description="scorer (`el2n`) or column whose quantiles bound the band")
     low: float = Field(default=0.0, ge=0, le=1, description="lower quantile, 0 to 1, included")
     high: float = Field(default=1.0, ge=0, le=1, description="upper quantile, 0 to 1, included")
+    per: str | None = Field(
+        default=None, description="take the quantiles within each value of this column (source, cluster, …)"
+    )
     budget: Budget | None = Field(
         default=None, description="how much to draw at random inside the band; all of it when left out"
     )
@@ -39,27 +44,45 @@ class Band(Selector):
         return self
 
     def needs(self) -> frozenset[str]:
-        """The score and what the budget counts."""
-        return frozenset({column_of(self.by)}) | (self.budget.needs() if self.budget else frozenset())
+        """The score, the groups and what the budget counts."""
+        groups = {column_of(self.per)} if self.per else set()
+        return frozenset({column_of(self.by)} | groups) | (
+            self.budget.needs() if self.budget else frozenset()
+        )
 
     def select(self, pool: Pool) -> Selection:
         """The band, or the rows drawn in it. Raises DataError where no row has a score."""
         column = column_of(self.by)
         values = pool.values(column)
-        present = values[~np.isnan(values)]
-        if len(present) == 0:
+        if np.isnan(values).all():
             raise DataError(f"a band needs scores. All {pool.rows} rows have `{column}` null.")
-        low, high = np.quantile(present, [self.low, self.high])
-        band = np.flatnonzero((values >= low) & (values <= high))
+        groups = pool.groups(column_of(self.per)) if self.per else None
+        frame = pl.DataFrame({
+            "value": values, "text": pool.texts(column),
+            "label": groups.labels if groups else np.zeros(pool.rows, dtype=np.int64),
+            "group": [f" of {self.per} {groups.names[label]}" for label in groups.labels] if groups else "",
+        }).with_columns(
+            pl.col("value").fill_nan(None).quantile(share, "linear").over("label").alias(name)
+            for name, share in (("low", self.low), ("high", self.high))
+        )  # fmt: skip
+        inside = pl.col("value").is_between(pl.col("low"), pl.col("high")).fill_null(value=False)
+        band = np.flatnonzero(frame.select(inside).to_series().to_numpy())
         value = pl.format("{} {}", pl.lit(label_of(column)), "text")
-        limits = f"quantiles {self.low:g} ({low:.4g}) and {self.high:g} ({high:.4g})"
+        lower, upper = (
+            pl.col(name).round_sig_figs(4).cast(pl.String).str.strip_suffix(".0") for name in ("low", "high")
+        )
         reason = (
             pl.when(pl.col("value").is_nan()).then(pl.lit(no_score(column)))
-            .when(pl.col("value") < low).then(pl.format(f"{{}}, below the quantile {self.low:g} ({low:.4g})", value))
-            .when(pl.col("value") > high).then(pl.format(f"{{}}, above the quantile {self.high:g} ({high:.4g})", value))
-            .otherwise(pl.format(f"{{}}, between the {limits}", value))
+            .when(pl.col("value") < pl.col("low"))
+            .then(pl.format(f"{{}}, below the quantile {self.low:g} ({{}}){{}}", value, lower, "group"))
+            .when(pl.col("value") > pl.col("high"))
+            .then(pl.format(f"{{}}, above the quantile {self.high:g} ({{}}){{}}", value, upper, "group"))
+            .otherwise(pl.format(
+                f"{{}}, between the quantiles {self.low:g} ({{}}) and {self.high:g} ({{}}){{}}",
+                value, lower, upper, "group",
+            ))
         )  # fmt: skip
-        texts = pl.DataFrame({"value": values, "text": pool.texts(column)}).select(reason).to_series()
+        texts = frame.select(reason).to_series()
         if self.budget is None:
             return Selection.of(band, texts)
         order = band[ranked(pool.keys("band")[band], highest=False)]

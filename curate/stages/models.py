@@ -35,9 +35,10 @@ class ModelHandle:
 
     @cached_property
     def tokenizer_hash(self) -> str:
-        """Of tokenizer and template."""
+        """Of tokenizer and template. Raises ConfigError where the model is no causal language model."""
         from curate.model.load import tokenizer_hash
 
+        self.folder.check_causal()
         return tokenizer_hash(self.folder)
 
     @cached_property

@@ -38,7 +38,7 @@ def score_stages(
         if model is None:
             names = ", ".join(f"`{method.name}`" for method in signal)
             raise ConfigError(
-                f"score: {names} read the model, and there is none. Add `model:` to the configuration."
+                f"score: {names} cannot be had without a model. Add `model:` to the configuration."
             )
         stages.append(ScoreSignals("score.model", entry, resources, max_null_fraction, signal, model))
     stages += [

@@ -169,7 +169,7 @@ def test_undetectable_format_names_source_and_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "broken\n"])
 def test_source_without_a_readable_record(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.jsonl").write_text(content)
-    with pytest.raises(DataError, match="none of the first records can be read"):
+    with pytest.raises(DataError, match="holds no record that can be read"):
         resolved(tmp_path / "a.jsonl")
 
 

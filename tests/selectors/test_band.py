@@ -60,3 +60,16 @@ def test_no_scores_at_all_is_an_error() -> None:
 def test_an_empty_band_is_refused() -> None:
     with pytest.raises(ValueError, match="`low` must be below `high`. Got 0.5 and 0.5"):
         Band(by="el2n", low=0.5, high=0.5)
+
+
+def test_quantiles_within_groups_keep_the_same_share_of_each() -> None:
+    """Losses of chat lie above all of code's; the upper half of each goes, and so does a row without a score."""
+    pool = pool_of({"score.loss": [5.0, 7.0, 6.0, 1.0, 3.0, 2.0, None], "source": [*"aaabbba"]})
+    chosen = Band(by="loss", high=0.5, per="source").select(pool)
+    assert chosen.kept.tolist() == [0, 2, 3, 5]
+    assert chosen.dropped_reasons[0] == "loss 7, above the quantile 0.5 (6) of source a"
+
+
+def test_a_group_without_scores_gives_nothing() -> None:
+    pool = pool_of({"score.loss": [None, 1.0, 2.0], "source": [*"abb"]})
+    assert Band(by="loss", per="source").select(pool).kept.tolist() == [1, 2]
