@@ -140,11 +140,12 @@ def find_run(name: str, runs: Path) -> Run:
 def print_summary(run: Run) -> None:
     """Print stages, reasons and losses of a run."""
     console = Console()
-    table = Table("stage", "rows", "left", "seconds", box=None)
+    table = Table("stage", "rows", "left", "seconds", "peak memory", box=None)
     for stage in run.stages:
         left = stage["kept"] if stage["kept"] is not None else stage["rows"]
         seconds = "stored" if stage["cached"] else f"{stage['seconds']:.1f}"
-        table.add_row(stage["name"], f"{stage['rows']:,}", f"{left:,}", seconds)
+        memory = gibibytes(stage["peak_memory_bytes"]) if stage["peak_memory_bytes"] else "-"
+        table.add_row(stage["name"], f"{stage['rows']:,}", f"{left:,}", seconds, memory)
     console.print(f"[bold]{run.path}[/bold] ({run.status})", highlight=False)
     console.print(table)
     if (run.path / "dropped.parquet").exists():

@@ -7,7 +7,8 @@ Formula: one plain SGD step from the same W for every row, W' = W - eta G, G = d
 Direction: high is better, in [0, 1]; the authors keep the top 20 to 30 %.
 Cost: the shared forward pass; O(T V min(T, d)) beside it, for T tokens, V logits and width d.
 Source: Hu et al., DONOD: Efficient and Generalizable Instruction Fine-Tuning for LLMs via Model-Intrinsic
-    Dataset Pruning, 2025 (arXiv 2504.14810); the forward-only identity: methods/scoring.md, sections 2, 4.
+    Dataset Pruning, 2025 (arXiv 2504.14810); norms without a
+    backward pass: see curate/model/head.py.
 Deviations: the authors' probe update and weights are not published, so `learning_rate` and the weights are
     options; the step is forward only. Tied embeddings: the gradient through the output side only.
 """

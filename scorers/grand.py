@@ -5,7 +5,8 @@ Formula: ||G||_F, G = dloss/dW = (1/T) sum_t e_t h_t^T for the mean-token loss a
 Direction: high is hard or noise, low is already learnt; `higher_is_better` is None. Select a band.
 Cost: the shared forward pass; O(T V min(T, d)) beside it, for T tokens, V logits and width d.
 Source: Paul et al., Deep Learning on a Data Diet: Finding Important Examples Early in Training, 2021
-    (arXiv 2107.07075); the identity: methods/scoring.md, section 2.
+    (arXiv 2107.07075); the norm without a
+    backward pass: see curate/model/head.py.
 Deviations: the output head's parameters only; one model as it is, not the mean over ten networks early
     in training. Where input and output embeddings are tied, the gradient through the output side only.
 """

@@ -5,7 +5,7 @@ min(n_j, cap) different rows, chosen at random, and none repeats. With `draws`, 
 rates, and small ones repeat where it takes more.
 
 Cost: O(n log n) and two hashes per row.
-Source: Raffel et al., "Exploring the limits of transfer learning" (T5), 2020, 3.5.2; methods/mixing.md 1.
+Source: Raffel et al., "Exploring the limits of transfer learning" (T5), 2020, 3.5.2.
 """
 
 import numpy as np

@@ -11,7 +11,7 @@ values share a level. Phases name each draw's level, "level 2 of 5".
 
 Cost: O(n log n) and one hash per draw.
 Source: Wu, Dyer, Neyshabur, "When do curricula work?", 2021; Lee et al., "Instruction tuning with human
-curriculum" (CORGI), 2024; methods/mixing.md 6.
+curriculum" (CORGI), 2024.
 """
 
 from typing import Literal, Self

@@ -4,7 +4,7 @@ Formula: p_j = 1 / k. A group of n_j rows that is drawn d_j times gives each row
 ceil(d_j / n_j) times.
 
 Cost: O(n log n) and two hashes per row.
-Source: methods/mixing.md 1.
+Source: "equal mixing" in Raffel et al., "Exploring the limits of transfer learning" (T5), 2020, 3.5.2.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Formula: p_j = n_j / n.
 
 Cost: O(n log n) and two hashes per row.
-Source: methods/mixing.md 1.
+Source: what training on the concatenated sources does.
 """
 
 from pydantic import Field

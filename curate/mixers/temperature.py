@@ -3,8 +3,7 @@
 Formula: p_j ∝ n_j^(1/T). T below 1 favours the large groups further.
 
 Cost: O(n log n) and two hashes per row.
-Source: Arivazhagan et al., "Massively multilingual neural machine translation in the wild", 2019;
-methods/mixing.md 1.
+Source: Arivazhagan et al., "Massively multilingual neural machine translation in the wild", 2019.
 """
 
 from pydantic import Field

@@ -7,7 +7,7 @@ the d_j draws of its group. Each phase is shuffled by itself: the boundary is ex
 
 Cost: O(n log n) and two hashes per row.
 Source: Blakeney et al., "Does your data spark joy? Performance gains from domain upsampling at the end of
-training", 2024; methods/mixing.md 5. `fraction` is of draws, not of tokens.
+training", 2024. `fraction` is of draws, not of tokens.
 """
 
 from collections.abc import Mapping

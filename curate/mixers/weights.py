@@ -3,7 +3,7 @@
 Formula: p_j = w_j / sum w. Every group of the selected rows must be given, and only those; 0 leaves one out.
 
 Cost: O(n log n) and two hashes per row.
-Source: methods/mixing.md 1.
+Source: static mixtures, as every trainer has them.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The output head's part of the one pass: logits in bounded memory, and what the scorers read from them.
 
-Notation of methods/scoring.md: at supervised position t, head input h_t, logits l_t = W h_t (+ b),
+At supervised position t, head input h_t, logits l_t = W h_t (+ b),
 p_t = softmax(l_t), target y_t, residual e_t = p_t - onehot(y_t). The gradient of the mean-token loss
 with respect to the head is G = (1/T) sum_t e_t h_t^T (and, with a bias, g = (1/T) sum_t e_t), so
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class Signal(enum.StrEnum):
     """A quantity that the pass can compute. Per token unless it says per example.
 
-    Notation of methods/scoring.md: at supervised position t, logits l_t, p_t = softmax(l_t),
+    Notation: at supervised position t, logits l_t, p_t = softmax(l_t),
     target y_t, residual e_t = p_t - onehot(y_t), head input h_t, head weight W, G = dloss/dW.
     """
 

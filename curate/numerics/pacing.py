@@ -1,6 +1,6 @@
 """Pacing functions of curricula: how many of the easiest rows are open at each step.
 
-Source: Wu, Dyer, Neyshabur, "When do curricula work?", 2021; methods/mixing.md 6.
+Source: Wu, Dyer, Neyshabur, "When do curricula work?", 2021.
 """
 
 from typing import Literal

@@ -1,5 +1,6 @@
 """Local: one process, one unit after another. The reference semantics, and the one to debug with."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +25,10 @@ class Local(Runner):
         self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool
     ) -> dict[str, Any]:
         """Run it here."""
-        return function()
+        try:
+            return function()
+        finally:
+            gc.collect()  # a trained model hangs in a cycle with its trainer
 
     def describe(self) -> str:
         """This process."""

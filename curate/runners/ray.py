@@ -25,8 +25,8 @@ from curate.spec import Resources
 OBJECT_STORE_BYTES = 256 * 2**20
 """For a Ray that we start ourselves: references are all that it holds."""
 
-MAX_CPUS_PER_MODEL = 16.0
-"""Without GPUs, cores for one copy of a model; more copies use what is left."""
+MAX_CPUS_PER_WORKER = 16.0
+"""Cores for one copy of a model where there is no GPU, or for the only worker; more copies use what is left."""
 
 
 class Ray(Runner):
@@ -63,7 +63,8 @@ class Ray(Runner):
         """One Ray task; waits for it."""
         self._start()
         cpus, gpus, _ = self._share(resources, uses_model, 1)
-        reference = ray.remote(_guarded).options(num_cpus=cpus, num_gpus=gpus, max_retries=0).remote(function)
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 1}
+        reference = ray.remote(_guarded).options(**options).remote(function)
         try:
             return _result(ray.get(reference))
         except KeyboardInterrupt:
@@ -111,11 +112,11 @@ class Ray(Runner):
         gpus = resources.gpus if resources.gpus is not None else (1.0 if uses_model and total_gpus else 0.0)
         if resources.cpus is not None:
             cpus = resources.cpus
-        elif uses_model and not gpus:
+        elif (uses_model and not gpus) or units == 1:
             largest = max(
                 (node["Resources"].get("CPU", 0.0) for node in _nodes() if node["Alive"]), default=1.0
             )
-            cpus = min(largest, MAX_CPUS_PER_MODEL)
+            cpus = min(largest, MAX_CPUS_PER_WORKER)
         else:
             cpus = 1.0
         if cpus > total_cpus or gpus > total_gpus:

@@ -8,7 +8,7 @@ The case it is for: EL2N with the hardest few dropped as noise, `{by: el2n, low:
 Rank is the order of the pool, or of the draw. Rows without a score are never chosen.
 
 Cost: O(n log n).
-Source: methods/selection.md 1; Paul, Ganguli, Dziugaite, "Deep learning on a data diet", 2021.
+Source: Paul, Ganguli, Dziugaite, "Deep learning on a data diet", 2021.
 """
 
 from typing import Self

@@ -16,7 +16,7 @@ the most often drawn first.
 
 Cost: O(n log n) and one hash per row, after clustering.
 Source: Yu et al., "Diversify and Conquer", 2024, paper and code (they differ, hence the variants);
-Efraimidis and Spirakis, 2006, for the draw. methods/selection.md 2.
+Efraimidis and Spirakis, 2006, for the draw.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ tokens agree to within one row (`numerics.baselines.length_matched`). Lengths ar
 Rank is the order of the draw. A score that merely prefers long answers does not beat this subset.
 
 Cost: that of `like`, then O(n log n) and one hash per row.
-Source: methods/selection.md 1; Zhao et al., "Long is more for alignment", 2024, for why lengths matter.
+Source: Zhao et al., "Long is more for alignment", 2024, for why lengths matter.
 """
 
 from collections.abc import Mapping

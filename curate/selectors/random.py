@@ -6,7 +6,7 @@ one kept. With `per`, the budget is shared over the groups as in `top`.
 Rank is the order of the draw.
 
 Cost: O(n log n) and one hash per row.
-Source: methods/selection.md 1.
+Source: the baseline of every study of data selection.
 """
 
 from typing import Self

@@ -9,8 +9,7 @@ fill the budget from one of them.
 Rank is the order of the turns.
 
 Cost: O(n log n).
-Source: the balance over sources that methods/selection.md 1 and 10 ask for; equal shares, as in Adapt-∞'s
-budget (methods/selection.md 7).
+Source: equal shares of groups, as in the budget of Maharana et al., "Adapt-∞", 2024.
 """
 
 from collections.abc import Mapping

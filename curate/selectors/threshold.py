@@ -4,7 +4,7 @@ Rule: keep where min <= score <= max, both ends included; a bound that is not gi
 Rank is the order of the pool. Rows without a score are dropped. No budget, no direction, no chance.
 
 Cost: O(n).
-Source: methods/selection.md 1.
+Source: the common filter of data cleaning.
 """
 
 from typing import Self

@@ -7,7 +7,7 @@ A score without a direction needs `order`; a given `order` overrides the stated 
 are never chosen. Budgets in tokens stop at the first row that does not fit.
 
 Cost: O(n log n).
-Source: methods/selection.md 1; apportionment by Hamilton's method.
+Source: apportionment by Hamilton's method (largest remainders).
 """
 
 from collections.abc import Mapping

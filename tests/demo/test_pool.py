@@ -235,5 +235,5 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys, monke
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 3
-    assert capsys.readouterr().err.startswith("demo pool: 41982 rows and 50 held-out rows were asked for;")
+    assert capsys.readouterr().err.startswith("demo pool: 41982 rows and 40 held-out rows were asked for;")
     assert not (tmp_path / "pool.json").exists()
