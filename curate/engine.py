@@ -8,12 +8,9 @@ stage that dropped any), and the fingerprints of exactly the columns and artifac
 adding a clustering does not invalidate the scores after it, unless it drops rows or they read it.
 """
 
-import json
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,10 @@ from curate.errors import CurateError, DataError
 from curate.progress import Observer
 from curate.runner import Runner
 from curate.stage import DROP, ArtifactStage, Inputs, PoolStage, RowStage, SourceStage, Stage
-from curate.store import Entry, Manifest, Shard, Waiting, fingerprint
+from curate.store import Entry, Manifest, Shard, fingerprint
 from curate.tasks import RowTask, artifact_task, pool_task, shard_name, shard_rows
 from curate.view import Located, View
+from curate.waiting import locks, watching
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Engine:
                 entry.finished()  # checks every byte; a damaged shard makes the entry incomplete
         missing = planned.missing()
         if missing:
-            with _locks(planned.entries.values(), _Told(self.observer)):
+            with locks(planned.entries.values(), self._waiting):
                 still_missing = planned.missing()  # another run may have filled them while we waited
                 if still_missing:
                     self._compute(planned, still_missing, view)
@@ -183,10 +181,13 @@ class Engine:
         entry.finished()
         self.observer.started(stage.label, rows, unit)
         begun = time.monotonic()
-        with _watching(entry.work / "progress.json", self.observer):
+        with watching(entry.work / "progress.json", self.observer):
             result = self.runner.call(make(entry), stage.resources, stage.uses_model)
         shards = [Shard(**shard) for shard in result["shards"]]
         _seal(planned, output, shards, result["notes"], time.monotonic() - begun, result)
+
+    def _waiting(self, entry: str) -> None:
+        self.observer.note(f"another run computes {entry}; waiting for it")
 
     def _record(self, stage: Stage, output: str, entry: Entry, cached: bool) -> None:
         manifest = entry.manifest()
@@ -270,47 +271,3 @@ def _write_kept(entry: Entry, shards: Sequence[Shard]) -> int:
     entry.folder.mkdir(parents=True, exist_ok=True)
     entry.write_kept(positions)
     return len(positions)
-
-
-class _Told(Waiting):
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def __call__(self, entry: str) -> None:
-        self._observer.note(f"another run computes {entry}; waiting for it")
-
-
-@contextmanager
-def _locks(entries: Iterable[Entry], waiting: Waiting) -> Iterator[None]:
-    ordered = sorted(entries, key=lambda entry: entry.folder)
-    if not ordered:
-        yield
-        return
-    with ordered[0].lock(waiting), _locks(ordered[1:], waiting):
-        yield
-
-
-@contextmanager
-def _watching(path: Path, observer: Observer) -> Iterator[None]:
-    """Pass on to the observer what a worker tells in a file."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        done = tokens = total = 0
-        while not stop.wait(1.0):
-            if not path.exists():
-                continue
-            told = json.loads(path.read_bytes())
-            if told["total"] != total:
-                total, done, tokens = told["total"], 0, 0
-                observer.started(told["label"], total, told["unit"])
-            observer.advanced(told["done"] - done, told["tokens"] - tokens)
-            done, tokens = told["done"], told["tokens"]
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,8 +182,8 @@ class Entry:
         shutil.rmtree(self.work, ignore_errors=True)
 
     @contextmanager
-    def lock(self, waiting: "Waiting") -> Iterator[None]:
-        """Hold this entry against other runs; `waiting` is told once if another run holds it."""
+    def lock(self, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold this entry against other runs; `waiting` is told its name once if another run holds it."""
         self.root.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.root / f".lock-{self.stage}-{self.fingerprint[:12]}")
         told = False
@@ -217,13 +217,6 @@ class Entry:
 
     def _record_path(self, file: str) -> Path:
         return (self.folder / file).with_suffix(".json" if file.endswith(".parquet") else ".record.json")
-
-
-class Waiting:
-    """What is told when another run holds an entry. The default says nothing."""
-
-    def __call__(self, entry: str) -> None:
-        """Another run computes `entry`."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.store import Entry, Manifest, Waiting, fingerprint, replacing
+from curate.store import Entry, Manifest, fingerprint, replacing
 
 
 def frame(first: int, rows: int) -> pl.DataFrame:
@@ -99,7 +99,7 @@ def test_a_fingerprint_depends_on_every_value() -> None:
 
 
 def hold(root: Path, held: "multiprocessing.synchronize.Event", seconds: float) -> None:
-    with Entry(root, "toy", "0").lock(Waiting()):
+    with Entry(root, "toy", "0").lock(print):
         held.set()
         time.sleep(seconds)
         (root / "order").write_text("first")
@@ -112,12 +112,7 @@ def test_a_lock_makes_another_process_wait_and_say_so(tmp_path: Path) -> None:
     process.start()
     assert held.wait(60)
     told: list[str] = []
-
-    class Told(Waiting):
-        def __call__(self, entry: str) -> None:
-            told.append(entry)
-
-    with Entry(tmp_path, "toy", "0").lock(Told()):
+    with Entry(tmp_path, "toy", "0").lock(told.append):
         assert (tmp_path / "order").read_text() == "first"
     process.join()
     assert told == ["toy-0"]
@@ -131,5 +126,5 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
     assert held.wait(60)
     process.kill()
     process.join()
-    with Entry(tmp_path, "toy", "0").lock(Waiting()):
+    with Entry(tmp_path, "toy", "0").lock(print):
         pass
