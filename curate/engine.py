@@ -152,8 +152,7 @@ class Engine:
                 for output, shard in result["shards"].items():
                     finished[output][shard["file"]] = Shard(**shard)
                 self.observer.advanced(result["rows"], result["tokens"])
-                for notice in result["notices"]:
-                    self.observer.note(notice)
+                self._tell(result["notices"])
         for output in missing:
             shards = [finished[output][shard_name(index)] for index, _, _ in units]
             _seal(planned, output, shards, {}, time.monotonic() - begun)
@@ -183,8 +182,13 @@ class Engine:
         begun = time.monotonic()
         with watching(entry.work / "progress.json", self.observer):
             result = self.runner.call(make(entry), stage.resources, stage.uses_model)
+        self._tell(result["notices"])
         shards = [Shard(**shard) for shard in result["shards"]]
         _seal(planned, output, shards, result["notes"], time.monotonic() - begun, result)
+
+    def _tell(self, notices: Sequence[str]) -> None:
+        for notice in notices:
+            self.observer.note(notice)
 
     def _waiting(self, entry: str) -> None:
         self.observer.note(f"another run computes {entry}; waiting for it")

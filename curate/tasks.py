@@ -1,10 +1,12 @@
 """Tasks: the work of a stage as a worker does it, from reading its rows to writing its shards."""
 
 import json
+import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ class RowTask:
         begun = time.monotonic()
         needs = frozenset[str]().union(*(self.stage.output_needs(output) for output in self.entries))
         rows = self.reader.frame(needs, start, stop)
-        result = self.stage.apply(rows, state, frozenset(self.entries))
+        with collected() as notices:
+            result = self.stage.apply(rows, state, frozenset(self.entries))
         if result.height != rows.height:
             raise CurateError(f"stage `{self.stage.label}` returned {result.height} rows for {rows.height}")
         tokens = int(rows["tokens"].sum()) if self.stage.uses_model and "tokens" in rows.columns else 0
@@ -56,14 +59,15 @@ class RowTask:
             if self.stage.quarantines:
                 found["quarantined"] = frame[DROP].count()
             shards[output] = vars(entry.write_shard(shard_name(index), frame, found))
-        return {"shards": shards, "rows": rows.height, "tokens": tokens, "notices": []}
+        return {"shards": shards, "rows": rows.height, "tokens": tokens, "notices": notices}
 
 
 def pool_task(stage: PoolStage, entry: Entry, reader: Reader) -> Callable[[], dict[str, Any]]:
     """The work of a pool stage: apply it to all living rows, write its columns."""
 
     def work() -> dict[str, Any]:
-        result = stage.apply(reader)
+        with collected() as notices:
+            result = stage.apply(reader)
         if result.frame.height != len(reader):
             raise CurateError(f"stage `{stage.label}` returned {result.frame.height} rows for {len(reader)}")
         columns = sorted(stage.adds)
@@ -73,7 +77,8 @@ def pool_task(stage: PoolStage, entry: Entry, reader: Reader) -> Callable[[], di
             vars(_write_slice(entry, index, frame[start : start + POOL_SHARD_ROWS]))
             for index, start in enumerate(range(0, max(frame.height, 1), POOL_SHARD_ROWS))
         ]
-        return {"shards": shards, "notes": dict(result.notes), "peak_memory_bytes": peak_memory_bytes()}
+        told = {"notes": dict(result.notes), "notices": notices}
+        return {"shards": shards, "peak_memory_bytes": peak_memory_bytes(), **told}
 
     return work
 
@@ -94,15 +99,34 @@ def artifact_task(stage: ArtifactStage, entry: Entry, inputs: Inputs) -> Callabl
             with replacing(entry.work / "progress.json") as temporary:
                 temporary.write_text(json.dumps(told))
 
-        notes = stage.write(inputs, out, entry.work, tell)
+        with collected() as notices:
+            notes = stage.write(inputs, out, entry.work, tell)
         shards = [vars(shard) for shard in entry.adopt_files(out)]
-        return {"shards": shards, "notes": notes, "peak_memory_bytes": peak_memory_bytes(), **counted}
+        told = {"notes": notes, "notices": notices, **counted}
+        return {"shards": shards, "peak_memory_bytes": peak_memory_bytes(), **told}
 
     return work
 
 
 def _write_slice(entry: Entry, index: int, frame: pl.DataFrame) -> Shard:
     return entry.write_shard(shard_name(index), frame, null_counts(frame), record=False)
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """What curate's own modules warn of meanwhile (a batch that was halved): told where the run is driven."""
+    notices: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: notices.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("curate")
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield notices
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
 
 
 def null_counts(frame: pl.DataFrame) -> dict[str, float]:

@@ -130,7 +130,7 @@ def test_a_missing_column_is_named_with_what_adds_it(tmp_path: Path, pool: Path)
     [
         ([{"train": {}}], "no model to tune"),
         ([{"evaluate": {}}], "needs a `train` stage"),
-        ([{"score": ["loss"]}], "there is none. Add `model:`"),
+        ([{"score": ["loss"]}], "cannot be had without a model. Add `model:`"),
         ([{"score": ["length"]}, {"select": {"top": {"by": "length", "budget": 5}}}], "order"),
         ([{"mix": "equal"}, {"select": {"random": {"budget": 3}}}], "`select` comes after `mix`"),
     ],

@@ -6,11 +6,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 from pools import WHOLE, configuration, outputs, write_pool
 
 import curate
 from curate import tasks
+from curate.config import read_config
+from curate.model import signals
+from curate.progress import Silent
+from curate.start import start
 
 SCORED = WHOLE[:8]
 
@@ -95,3 +100,31 @@ def test_an_error_in_a_ray_worker_reads_as_it_would_here(tmp_path: Path, pool: P
         curate.run(config, runs=tmp_path / "runs", runner="ray")
     assert caught.value.exit_code == 3
     assert pl.read_json(next((tmp_path / "runs").glob("*/run.json"))).height
+
+
+class Notes(Silent):
+    """Keeps what the user would be told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_a_batch_that_memory_cannot_hold_is_halved_and_said(
+    tmp_path: Path, pool: Path, tiny_model: Path, reference: curate.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = signals._forward
+
+    def small(model: Any, head_pass: Any, batch: Any, record: Any) -> Any:
+        if len(batch) > 4:
+            raise torch.OutOfMemoryError("no room")
+        return forward(model, head_pass, batch, record)
+
+    monkeypatch.setattr(signals, "_forward", small)
+    notes = Notes()
+    config = configuration(pool, SCORED, tiny_model)
+    run = start(read_config(config).config, tmp_path, "local", notes)
+    assert any("out of memory with a batch of" in text for text in notes.texts)
+    assert_same(run, reference)
