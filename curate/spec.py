@@ -295,9 +295,6 @@ class Config(Spec):
     def _names_differ(cls, sources: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
         names = [source.name for source in sources]
         twice = [index for index, name in enumerate(names) if name in names[:index]]
-        if twice:
-            raise phrases.raised(
-                [Problem((index, "name"), f"`{names[index]}` names two sources.") for index in twice],
-                "sources",
-            )
+        if found := [Problem((index, "name"), f"`{names[index]}` names two sources.") for index in twice]:
+            raise phrases.raised(found, "sources")
         return sources
