@@ -13,8 +13,11 @@ from pools import WHOLE, configuration, outputs, write_pool
 import curate
 from curate import tasks
 from curate.config import read_config
+from curate.errors import DataError
 from curate.model import signals
 from curate.progress import Silent
+from curate.runners import ray as ray_runner
+from curate.spec import Resources
 from curate.start import start
 
 SCORED = WHOLE[:8]
@@ -86,19 +89,23 @@ def test_the_size_of_shards_does_not_matter(
     assert_same(run, reference)
 
 
-def test_an_error_in_a_ray_worker_reads_as_it_would_here(tmp_path: Path, pool: Path) -> None:
-    plugin = tmp_path / "methods" / "scorers"
-    plugin.mkdir(parents=True)
-    (plugin / "failing.py").write_text(
-        "import numpy as np\nimport polars as pl\nfrom curate.errors import DataError\n"
-        "from curate.scorer import TextScorer\n\n\nclass Failing(TextScorer):\n"
-        "    higher_is_better = None\n\n    def score(self, rows: pl.DataFrame) -> np.ndarray:\n"
-        "        raise DataError('row 7 is not to my taste. Remove it.')\n"
+def write_scorer(folder: Path, name: str, body: str) -> Path:
+    """A plug-in folder with one text scorer, whose `score` does `body`."""
+    (folder / "scorers").mkdir(parents=True)
+    (folder / "scorers" / f"{name}.py").write_text(
+        "import os\nimport numpy as np\nimport polars as pl\nfrom curate.errors import DataError\n"
+        f"from curate.scorer import TextScorer\n\n\nclass {name.title()}(TextScorer):\n"
+        f"    higher_is_better = None\n\n    def score(self, rows: pl.DataFrame) -> np.ndarray:\n        {body}\n"
     )
-    config = configuration(pool, [{"score": ["failing"]}], plugins=[str(tmp_path / "methods")])
-    with pytest.raises(curate.CurateError, match="^row 7 is not to my taste. Remove it.$") as caught:
+    return folder
+
+
+def test_an_error_in_a_ray_worker_reads_as_it_would_here(tmp_path: Path, pool: Path) -> None:
+    body = "raise DataError('row 7 is not to my taste. Remove it.')"
+    methods = write_scorer(tmp_path / "methods", "failing", body)
+    config = configuration(pool, [{"score": ["failing"]}], plugins=[str(methods)])
+    with pytest.raises(DataError, match="^row 7 is not to my taste. Remove it.$"):
         curate.run(config, runs=tmp_path / "runs", runner="ray")
-    assert caught.value.exit_code == 3
     assert pl.read_json(next((tmp_path / "runs").glob("*/run.json"))).height
 
 
@@ -128,3 +135,40 @@ def test_a_batch_that_memory_cannot_hold_is_halved_and_said(
     run = start(read_config(config).config, tmp_path, "local", notes)
     assert any("out of memory with a batch of" in text for text in notes.texts)
     assert_same(run, reference)
+
+
+def test_a_worker_that_dies_again_and_again_stops_the_run(tmp_path: Path, pool: Path) -> None:
+    methods = write_scorer(tmp_path / "methods", "deadly", "os._exit(9)")
+    config = configuration(pool, [{"score": ["deadly"]}], plugins=[str(methods)])
+    with pytest.raises(curate.CurateError, match="^Ray lost a worker 3 times at the same shard"):
+        curate.run(config, runs=tmp_path / "runs", runner="ray")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "units", "expected"),
+    [
+        ([{"CPU": 2.0}], {}, 9, (2.0, 0.0, 1)),
+        ([{"CPU": 64.0}], {}, 9, (16.0, 0.0, 4)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {}, 9, (1.0, 1.0, 2)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"workers": 1}, 9, (1.0, 1.0, 1)),
+        ([{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}], {}, 1, (8.0, 1.0, 1)),
+        ([{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}], {"gpus": 0.0, "cpus": 4.0}, 99, (4.0, 0.0, 10)),
+    ],
+)
+def test_a_worker_with_a_model_fits_on_a_node(
+    nodes: list[dict[str, float]],
+    resources: dict[str, float],
+    units: int,
+    expected: tuple[float, float, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_runner, "_nodes", lambda: nodes)
+    assert ray_runner.Ray()._share(Resources(**resources), True, units) == expected
+
+
+def test_a_worker_that_fits_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_runner, "_nodes", lambda: [{"CPU": 4.0}, {"CPU": 4.0}])
+    with pytest.raises(
+        curate.CurateError, match="8 CPUs and 0 GPUs on one node; .* 4 CPUs and 0 GPUs; 4 CPUs"
+    ):
+        ray_runner.Ray()._share(Resources(cpus=8), False, 3)

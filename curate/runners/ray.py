@@ -11,19 +11,25 @@ import logging
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 import ray.data
+import ray.exceptions
 
 from curate.component import PLUGIN_MODULES
-from curate.errors import CurateError
+from curate.errors import ConfigError, CurateError, DataError, Problem
 from curate.runner import Runner, Task
 from curate.spec import Resources
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For a Ray that we start ourselves: references are all that it holds."""
+
+MAX_ATTEMPTS = 3
+"""How many workers may die of one unit before the run stops. Ray Data by itself goes on for ever."""
 
 MAX_CPUS_PER_WORKER = 16.0
 """Cores for one copy of a model where there is no GPU, or for the only worker; more copies use what is left."""
@@ -48,14 +54,15 @@ class Ray(Runner):
             [{"unit": index} for index in range(len(units))], override_num_blocks=len(units)
         ).map_batches(
             _Worker,
-            fn_constructor_args=(task, list(units)),
+            fn_constructor_args=(task, list(units), ray.remote(_Attempts).options(num_cpus=0).remote()),
             batch_size=1,
             num_cpus=cpus,
             num_gpus=gpus,
             compute=ray.data.ActorPoolStrategy(size=workers),
         )
-        for row in dataset.iter_rows():
-            yield _result(row["result"])
+        with _lost_workers_told():
+            for row in dataset.iter_rows():
+                yield _result(row["result"])
 
     def call(
         self, function: Callable[[], dict[str, Any]], resources: Resources, uses_model: bool
@@ -66,7 +73,8 @@ class Ray(Runner):
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 1}
         reference = ray.remote(_guarded).options(**options).remote(function)
         try:
-            return _result(ray.get(reference))
+            with _lost_workers_told():
+                return _result(ray.get(reference))
         except KeyboardInterrupt:
             ray.cancel(reference, force=True)
             raise
@@ -107,31 +115,38 @@ class Ray(Runner):
         self._started = True
 
     def _share(self, resources: Resources, uses_model: bool, units: int) -> tuple[float, float, int]:
-        total = _cluster_resources()
-        total_gpus, total_cpus = total.get("GPU", 0.0), total.get("CPU", 1.0)
-        gpus = resources.gpus if resources.gpus is not None else (1.0 if uses_model and total_gpus else 0.0)
-        if resources.cpus is not None:
-            cpus = resources.cpus
-        elif (uses_model and not gpus) or units == 1:
-            largest = max(
-                (node["Resources"].get("CPU", 0.0) for node in _nodes() if node["Alive"]), default=1.0
-            )
-            cpus = min(largest, MAX_CPUS_PER_WORKER)
-        else:
-            cpus = 1.0
-        if cpus > total_cpus or gpus > total_gpus:
+        """Cores and GPUs of a worker, and how many workers; each must fit on one node."""
+        nodes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in _nodes()]
+        any_gpu = any(gpus for _, gpus in nodes)
+        gpus = resources.gpus if resources.gpus is not None else (1.0 if uses_model and any_gpu else 0.0)
+        able = [(cpu, gpu) for cpu, gpu in nodes if gpu >= gpus]
+        cpus = resources.cpus or 1.0
+        if resources.cpus is None and (units == 1 or (uses_model and not gpus)):
+            cpus = min(max((cpu for cpu, _ in able), default=1.0), MAX_CPUS_PER_WORKER) or 1.0
+        fitting = sum(min(int(cpu // cpus), int(gpu // gpus) if gpus else units) for cpu, gpu in able)
+        if not fitting:
+            found = "; ".join(f"{cpu:g} CPUs and {gpu:g} GPUs" for cpu, gpu in nodes)
             raise CurateError(
-                f"resources: a worker asks for {cpus:g} CPUs and {gpus:g} GPUs; this Ray has "
-                f"{total_cpus:g} and {total_gpus:g}. Ask for less, or add nodes."
+                f"resources: a worker asks for {cpus:g} CPUs and {gpus:g} GPUs on one node; the nodes of this "
+                f"Ray have {found}. Ask for less, or add a node."
             )
-        fitting = min(int(total_cpus // cpus), int(total_gpus // gpus) if gpus else units)
-        workers = min(resources.workers or max(1, fitting), max(1, fitting), units)
-        return cpus, gpus, workers
+        return cpus, gpus, min(resources.workers or fitting, fitting, units)
+
+
+class _Attempts:
+    """Counts how often each unit was begun."""
+
+    def __init__(self) -> None:
+        self._begun = Counter[int]()
+
+    def begin(self, unit: int) -> int:
+        self._begun[unit] += 1
+        return self._begun[unit]
 
 
 class _Worker:
-    def __init__(self, task: Task, units: Sequence[Any]) -> None:
-        self._task, self._units = task, units
+    def __init__(self, task: Task, units: Sequence[Any], attempts: Any) -> None:
+        self._task, self._units, self._attempts = task, units, attempts
         self._state: Any = None
         self._ready = False
 
@@ -139,6 +154,8 @@ class _Worker:
         return {"result": [_guarded(functools.partial(self._do, index)) for index in batch["unit"]]}
 
     def _do(self, index: int) -> dict[str, Any]:
+        if ray.get(self._attempts.begin.remote(index)) > MAX_ATTEMPTS:
+            raise CurateError(_lost(f"{MAX_ATTEMPTS} times at the same shard, the one of number {index}"))
         if not self._ready:
             self._state = self._task.setup()
             self._ready = True
@@ -149,8 +166,26 @@ def _cluster_resources() -> dict[str, float]:
     return ray.cluster_resources()  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _nodes() -> list[dict[str, Any]]:
-    return ray.nodes()  # type: ignore[no-untyped-call, no-any-return]
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each living node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _lost_workers_told() -> Iterator[None]:
+    """Ray's own errors (a worker was killed, a node is gone) as one sentence of ours."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().partition("\n")[0]
+        raise CurateError(_lost(f"({type(error).__name__}: {first})")) from error
+
+
+def _lost(how: str) -> str:
+    return (
+        f"Ray lost a worker {how}. The usual cause is memory: lower `resources: {{workers: …, batch_tokens: …}}` "
+        "of the stage. What was finished is stored; the same command goes on."
+    )
 
 
 def _guarded(function: Callable[[], dict[str, Any]]) -> str:
@@ -159,15 +194,19 @@ def _guarded(function: Callable[[], dict[str, Any]]) -> str:
     try:
         return json.dumps({"value": function()})
     except CurateError as error:
-        return json.dumps({"error": str(error), "exit_code": error.exit_code})
+        problems = [vars(problem) for problem in getattr(error, "problems", ())]
+        return json.dumps({"error": str(error), "kind": type(error).__name__, "problems": problems})
     except Exception:  # noqa: BLE001 (raised again by the driver)
-        return json.dumps({"error": traceback.format_exc(), "exit_code": 1})
+        return json.dumps({"error": traceback.format_exc(), "kind": "CurateError", "problems": []})
 
 
 def _result(text: str) -> dict[str, Any]:
     answer = json.loads(text)
-    if "error" in answer:
-        error = CurateError(answer["error"])
-        error.exit_code = answer["exit_code"]
-        raise error
-    return answer["value"]  # type: ignore[no-any-return]
+    if "error" not in answer:
+        return answer["value"]  # type: ignore[no-any-return]
+    if answer["kind"] == "ConfigError":
+        problems = [
+            Problem(tuple(each["where"]), each["message"], each["at_key"]) for each in answer["problems"]
+        ]
+        raise ConfigError(answer["error"], problems)
+    raise (DataError if answer["kind"] == "DataError" else CurateError)(answer["error"])
