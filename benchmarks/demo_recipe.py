@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", help="parts of the names of candidates")
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, metavar="CANDIDATE", help="only these")
     parser.add_argument("--budget", default="4500 tokens", help="for each, whatever was dropped before")
     parser.add_argument("--no-baselines", action="store_true")
     arguments = parser.parse_args()
@@ -84,7 +84,7 @@ def main() -> None:
     print("| selection | seed | rows | corrupted | before | selected | length-matched random | difference |")
     print("|---|---|---|---|---|---|---|---|")
     for name, selects in CANDIDATES.items():
-        if arguments.only and not any(part in name for part in arguments.only):
+        if arguments.only and name not in arguments.only:
             continue
         differences = []
         for seed in arguments.seeds:

@@ -29,15 +29,19 @@ def run(
     overrides: Overrides = None,
     runs: RunsFolder = RUNS,
     runner: RunnerOption = RunnerName.RAY,
+    as_json: AsJson = False,
 ) -> None:
     """Run a configuration to its end. What is stored from earlier runs is not computed again."""
     from curate.config import load_config
-    from curate.progress import observer
+    from curate.progress import Silent, observer
     from curate.start import start
 
     loaded = load_config(config, overrides or [])
     with loaded.marks.located():
-        finished = start(loaded.config, runs, runner.value, observer())
+        finished = start(loaded.config, runs, runner.value, Silent() if as_json else observer())
+    if as_json:
+        print(json.dumps(finished.info, indent=1))
+        return
     print_summary(finished)
 
 

@@ -72,18 +72,12 @@ def after(planned: Planned, view: View) -> View:
 class Engine:
     """Runs one stage after another."""
 
-    def __init__(
-        self,
-        store: Path,
-        runner: Runner,
-        observer: Observer,
-        after_stage: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        """after_stage: called with the record of each stage as soon as it is complete."""
+    def __init__(self, store: Path, runner: Runner, observer: Observer) -> None:
         self.store = store
         self.runner = runner
         self.observer = observer
-        self.after_stage = after_stage
+        self.after_stage: Callable[[Mapping[str, Any]], None] = lambda record: None
+        """Called with the record of each stage as soon as it is complete."""
         self.records: list[dict[str, Any]] = []
 
     def run(self, stage: Stage, view: View) -> View:
@@ -238,6 +232,7 @@ def _seal(
     totals: Mapping[str, Any] | None = None,
 ) -> None:
     stage, entry, totals = planned.stage, planned.entries[output], totals or {}
+    kept, checksum = _write_kept(entry, shards) if DROP in stage.outputs[output] else (None, None)
     stats = [*(shard.stats for shard in shards), {"peak_memory_bytes": totals.get("peak_memory_bytes", 0)}]
     nulls = Counter[str]()
     for some in stats:
@@ -252,7 +247,8 @@ def _seal(
             inputs=planned.inputs[output],
             shards=tuple(shards),
             rows=sum(shard.rows for shard in shards),
-            kept=_write_kept(entry, shards) if DROP in stage.outputs[output] else None,
+            kept=kept,
+            kept_checksum=checksum,
             quarantined=int(sum(some.get("quarantined", 0) for some in stats)),
             nulls=dict(nulls),
             tokens=int(sum(some.get("tokens", 0) for some in stats) + totals.get("tokens", 0)),
@@ -263,7 +259,7 @@ def _seal(
     )
 
 
-def _write_kept(entry: Entry, shards: Sequence[Shard]) -> int:
+def _write_kept(entry: Entry, shards: Sequence[Shard]) -> tuple[int, str | None]:
     kept = [
         pl.read_parquet(entry.folder / shard.file, columns=["position", DROP])
         .filter(pl.col(DROP).is_null())["position"]
@@ -272,6 +268,4 @@ def _write_kept(entry: Entry, shards: Sequence[Shard]) -> int:
         if shard.file.endswith(".parquet")
     ]
     positions = np.concatenate([np.empty(0, dtype=np.int64), *kept])
-    entry.folder.mkdir(parents=True, exist_ok=True)
-    entry.write_kept(positions)
-    return len(positions)
+    return len(positions), entry.write_kept(positions)

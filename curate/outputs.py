@@ -28,14 +28,10 @@ def write_outputs(
     folder: Path, store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
 ) -> None:
     """Write all tables and copy the artifacts of a run whose stages are in `records`, in order."""
+    write_rejected(folder, store, records, files)
     keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
-    write_quarantine(folder, store, records, files)
-    write_dropped(folder, store, records, keys)
-    measured = _measured(store, records)
-    if measured is not None:
-        scored = keys.join(measured, on="position", how="inner").sort("position")
-        _write(scored, folder / "scores.parquet")
     selection = _survivors(store, records, keys)
+    measured = _measured(store, records)
     if measured is not None:
         selection = selection.join(measured, on="position", how="left")
     _write(selection.sort("rank", "position", nulls_last=True), folder / "selection.parquet")
@@ -43,6 +39,19 @@ def write_outputs(
         for name in record["adds"]:
             if name.startswith("artifact:"):
                 _publish(folder, name.removeprefix("artifact:"), store / record["folder"] / "files")
+
+
+def write_rejected(
+    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
+) -> None:
+    """Write what is known of the rows so far, also of a run that fails: quarantine, dropped, scores."""
+    keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
+    write_quarantine(folder, store, records, files)
+    write_dropped(folder, store, records, keys)
+    measured = _measured(store, records)
+    if measured is not None:
+        scored = keys.join(measured, on="position", how="inner").sort("position")
+        _write(scored, folder / "scores.parquet")
 
 
 def write_quarantine(

@@ -66,7 +66,8 @@ def build(config: Config) -> tuple[Stage, ...]:
 
     Finds no files and loads no model. Raises ConfigError naming the item of `stages:`.
     """
-    stages = _front(config)
+    model = ModelHandle(config.model) if config.model else None
+    stages = _front(config, model)
     known: dict[str, bool | None] = {}
     train: Train | None = None
     mixed = False
@@ -81,16 +82,22 @@ def build(config: Config) -> tuple[Stage, ...]:
             train = cast(Train, entry.methods[0])
         elif entry.kind == "evaluate" and train is None:
             raise entry_error(index, "`evaluate` needs a `train` stage before it.")
-        stages += _expand(config, entry, index, known, train, mixed)
+        before = len(stages)
+        stages += _expand(config, model, entry, index, known, train, mixed)
         mixed = mixed or entry.kind == "mix"
-        for stage in stages:
-            known |= stage.directions
+        added = {name: better for stage in stages[before:] for name, better in stage.directions.items()}
+        if twice := sorted(known.keys() & added.keys()):
+            raise entry_error(
+                index,
+                f"`{twice[0]}` is computed by an earlier `score` too. Score it once, where it is needed first.",
+            )
+        known |= added
     _check(stages)
     last = len(config.stages) if config.stop_after is None else config.stop_after
     return tuple(stage for stage in stages if stage.entry is None or stage.entry < last)
 
 
-def _front(config: Config) -> list[Stage]:
+def _front(config: Config, model: ModelHandle | None) -> list[Stage]:
     evaluations = [
         method for entry in config.stages for method in entry.methods if isinstance(method, Evaluate)
     ]
@@ -107,8 +114,8 @@ def _front(config: Config) -> list[Stage]:
     if twice:
         raise ConfigError(f"sources: names must differ. Found {', '.join(twice)} more than once.")
     stages: list[Stage] = [Ingest("ingest", None, Resources(), sources)]
-    if config.model is not None:
-        stages.append(Tokenize("tokenize", None, Resources(), ModelHandle(config.model), config.tokens))
+    if model is not None:
+        stages.append(Tokenize("tokenize", None, Resources(), model, config.tokens))
     if evaluations or target:
         reserved = tuple(source.name for source in (*held, *target))
         fraction = evaluations[0].held_out if evaluations else 0.0
@@ -120,6 +127,7 @@ def _front(config: Config) -> list[Stage]:
 
 def _expand(
     config: Config,
+    model: ModelHandle | None,
     entry: StageEntry,
     index: int,
     known: dict[str, bool | None],
@@ -127,7 +135,6 @@ def _expand(
     mixed: bool,
 ) -> Sequence[Stage]:
     kind, resources, methods = entry.kind, entry.resources, entry.methods
-    model = ModelHandle(config.model) if config.model else None
     nth = sum(
         earlier.kind == kind for earlier in config.stages[:index]
     )  # a stage of another kind moves no seed

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from curate.config import dump_config
 from curate.engine import Engine
 from curate.errors import CurateError, DataError
-from curate.outputs import write_outputs, write_quarantine
+from curate.outputs import write_outputs, write_quarantine, write_rejected
 from curate.pipeline import Pipeline, build
 from curate.progress import Observer, Silent
 from curate.runner import Runner
@@ -22,7 +22,7 @@ from curate.runs import Run
 from curate.spec import Config
 from curate.stages.ingest import Ingest
 from curate.stages.models import ModelHandle
-from curate.store import fingerprint, write_json
+from curate.store import fingerprint, hold, write_json
 
 RunnerName = Literal["ray", "local"]
 PACKAGES = (
@@ -47,14 +47,21 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
     ingest = build(config)[0]
     if not isinstance(ingest, Ingest):
         raise CurateError("the first stage must read the sources")
-    worker = make_runner(runner)
-    folder = runs / run_id(config, ingest)
+    name = run_id(config, ingest)
+    told = observer or Silent()
+    # Workers of a cluster start in folders of their own: what they are given is absolute.
+    store = runs.resolve() / "store"
+    with hold(store / f".lock-run-{name}", lambda: told.note(f"another process runs {name}; waiting for it")):
+        return _run(config, ingest, runs / name, Engine(store, make_runner(runner), told))
+
+
+def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     files = [file.file.label for file in ingest.files]
     facts = {
         "name": config.name,
         "id": folder.name,
-        "config": dump_config(config),
+        "config": _resolved(config),
         "seed": config.seed,
         "files": files,
         "schemas": ingest.schemas(),
@@ -63,7 +70,8 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
     begun = time.monotonic()
 
     def record(status: str, **more: str) -> None:
-        done = {"status": status, "runner": worker.describe(), "seconds": round(time.monotonic() - begun, 3)}
+        seconds = round(time.monotonic() - begun, 3)
+        done = {"status": status, "runner": engine.runner.describe(), "seconds": seconds}
         write_json(folder / "run.json", {**facts, **done, **more, "stages": engine.records})
 
     def after_stage(stage: Mapping[str, Any]) -> None:
@@ -72,7 +80,7 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
             causes = write_quarantine(folder, engine.store, engine.records, files)
             _stop_if_bad(causes, engine.records[0], config.max_bad_fraction, folder)
 
-    engine = Engine(runs / "store", worker, observer or Silent(), after_stage)
+    engine.after_stage = after_stage
     try:
         record("running")
         cast(Pipeline, config.pipeline).run(config, engine)
@@ -85,9 +93,11 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
         raise
     except Exception as error:
         record("failed", error=str(error))
+        if engine.records:
+            write_rejected(folder, engine.store, engine.records, files)
         raise
     finally:
-        worker.close()
+        engine.runner.close()
     return Run(folder)
 
 
@@ -95,6 +105,13 @@ def run_id(config: Config, ingest: Ingest) -> str:
     """`<name>-<8 hex digits>` of the resolved configuration and the content of its inputs."""
     model = ModelHandle(config.model).identity() if config.model else None
     return f"{config.name}-{fingerprint([dump_config(config), ingest.identity(), model])[:8]}"
+
+
+def _resolved(config: Config) -> dict[str, Any]:
+    """The configuration as it was run: of the model, its place, commit and precision too."""
+    if config.model is None:
+        return dump_config(config)
+    return dump_config(config.model_copy(update={"model": ModelHandle(config.model).pinned}))
 
 
 def make_runner(name: RunnerName) -> Runner:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from curate.errors import CurateError
 
 ROWS_PER_GROUP = 65_536
+KEPT = "kept.npy"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Manifest:
     shards: Sequence[Shard]
     rows: int
     kept: int | None
+    kept_checksum: str | None
     quarantined: int
     nulls: Mapping[str, int]
     tokens: int
@@ -121,7 +123,9 @@ class Entry:
         sound = {
             shard.file: shard for shard in shards if _checksum(self.folder / shard.file) == shard.checksum
         }
-        if manifest is not None and len(sound) < len(shards):
+        kept = manifest.kept_checksum if manifest is not None else None
+        damaged = len(sound) < len(shards) or (kept is not None and _checksum(self.folder / KEPT) != kept)
+        if manifest is not None and damaged:
             for shard in sound.values():
                 self._record(shard)
             (self.folder / "manifest.json").unlink()
@@ -165,14 +169,12 @@ class Entry:
             self._finish(str(path.relative_to(self.folder)), 0, -1, -1, {}, record=False) for path in paths
         ]
 
-    def write_kept(self, positions: NDArray[np.int64]) -> None:
-        """Write the positions of the rows that survive this entry, ascending."""
-        with replacing(self.folder / "kept.npy") as temporary, temporary.open("wb") as stream:
+    def write_kept(self, positions: NDArray[np.int64]) -> str | None:
+        """Write the positions of the rows that survive this entry, ascending; return the checksum."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / KEPT) as temporary, temporary.open("wb") as stream:
             np.save(stream, positions)
-
-    def kept(self) -> NDArray[np.int64]:
-        """The positions that survive this entry, int64, memory-mapped."""
-        return np.load(self.folder / "kept.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return _checksum(self.folder / KEPT)
 
     def seal(self, manifest: Manifest) -> None:
         """Write the manifest, last, and remove the shards' own records and the work folder."""
@@ -184,21 +186,9 @@ class Entry:
     @contextmanager
     def lock(self, waiting: Callable[[str], None]) -> Iterator[None]:
         """Hold this entry against other runs; `waiting` is told its name once if another run holds it."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.root / f".lock-{self.stage}-{self.fingerprint[:12]}")
-        told = False
-        while True:
-            try:
-                lock.acquire(timeout=0.5)
-                break
-            except filelock.Timeout:
-                if not told:
-                    waiting(self.folder.name)
-                told = True
-        try:
+        name = f".lock-{self.stage}-{self.fingerprint[:12]}"
+        with hold(self.root / name, lambda: waiting(self.folder.name)):
             yield
-        finally:
-            lock.release()
 
     def _finish(
         self, file: str, rows: int, first: int, last: int, stats: Mapping[str, float], record: bool = True
@@ -217,6 +207,26 @@ class Entry:
 
     def _record_path(self, file: str) -> Path:
         return (self.folder / file).with_suffix(".json" if file.endswith(".parquet") else ".record.json")
+
+
+@contextmanager
+def hold(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file against other processes; `waiting` is called once if another holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    told = False
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except filelock.Timeout:
+            if not told:
+                waiting()
+            told = True
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

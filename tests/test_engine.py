@@ -1,6 +1,8 @@
 """Whole runs without a model: what is stored is not computed again, and what may change changes just that."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +203,53 @@ def test_scores_hold_the_losers_too(tmp_path: Path, pool: Path) -> None:
     scores = run.scores.collect()
     assert set(run.selected.collect()["position"]) < set(scores["position"])
     assert scores.select(pl.col("score.length").is_null().sum()).item() == 0
+
+
+@pytest.mark.parametrize("damage", ["remove", "change"])
+def test_lost_positions_are_gathered_again_from_the_shards(tmp_path: Path, pool: Path, damage: str) -> None:
+    config = configuration(pool, QUICK)
+    first = go(tmp_path, config)
+    before = outputs(first.path)
+    (kept,) = first.store.glob("clean.near_duplicates-*/kept.npy")
+    kept.unlink() if damage == "remove" else kept.write_bytes(kept.read_bytes()[:-8] + b"\0" * 8)
+    second = go(tmp_path, config)
+    assert outputs(second.path) == before
+
+
+def test_a_score_is_computed_in_one_place(tmp_path: Path, pool: Path) -> None:
+    stages = [QUICK[1], QUICK[2], {"score": [{"length": {"unit": "characters"}}]}]
+    with pytest.raises(ConfigError, match="`score.length` is computed by an earlier `score` too"):
+        go(tmp_path, configuration(pool, stages))
+
+
+def test_a_run_that_fails_leaves_what_is_known_of_its_rows(tmp_path: Path, pool: Path) -> None:
+    stages = [*QUICK[:2], {"select": {"top": {"by": "length", "budget": 10_000, "order": "highest"}}}]
+    with pytest.raises(DataError):
+        go(tmp_path, configuration(pool, stages))
+    (path,) = (tmp_path / "runs").glob("toy-*")
+    run = curate.open(path)
+    assert run.status == "failed"
+    assert set(run.dropped.collect()["stage"]) == {"clean.exact_duplicates", "clean.near_duplicates"}
+    assert run.scores.collect()["score.length"].null_count() == 0
+
+
+def test_the_same_run_twice_at_once(tmp_path: Path, pool: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(configuration(pool, QUICK)))
+    command = [
+        sys.executable,
+        "-m",
+        "curate",
+        "run",
+        str(tmp_path / "config.json"),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    started = [
+        subprocess.Popen([*command, "--runner", "local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+    (path,) = (tmp_path / "runs").glob("toy-*")
+    assert curate.open(path).status == "done"

@@ -18,7 +18,7 @@ def frame(first: int, rows: int) -> pl.DataFrame:
 def seal(entry: Entry) -> Manifest:
     shards = tuple(sorted(entry.finished().values(), key=lambda shard: shard.file))
     rows = sum(shard.rows for shard in shards)
-    manifest = Manifest("toy", entry.fingerprint, {}, {}, shards, rows, None, 0, {}, 0, 0.0, 0, {})
+    manifest = Manifest("toy", entry.fingerprint, {}, {}, shards, rows, None, None, 0, {}, 0, 0.0, 0, {})
     entry.seal(manifest)
     return manifest
 
