@@ -70,8 +70,10 @@ class Ray(Runner):
         """One Ray task; waits for it."""
         self._start()
         cpus, gpus, _ = self._share(resources, uses_model, 1)
-        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 1}
-        reference = ray.remote(_guarded).options(**options).remote(function)
+        in_a_process_of_its_own = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(
+            _guarded
+        )
+        reference = in_a_process_of_its_own.remote(function)
         try:
             with _lost_workers_told():
                 return _result(ray.get(reference))
