@@ -1,7 +1,8 @@
 """Band: rows whose score lies between two quantiles of the pool, all of them or a random part.
 
-Rule: q_low <= score <= q_high, where q is the linearly interpolated quantile of the scores that are not
-null; both ends included. With `per`, quantiles are those of the row's own group: a score whose level differs
+Rule: q_low <= score <= q_high, where q is the linearly interpolated quantile of the n scores that are not
+null, at the place (n - 1) * share of the ascending scores; both ends included. The place is rounded to a
+millionth: 100 * 0.29 is 28.999999999999996 in floating point, and the score at place 29 belongs to it. With `per`, quantiles are those of the row's own group: a score whose level differs
 between sources (loss is high for chat, low for code) then keeps the same share of each.
 With a budget, rows are drawn uniformly at random inside the band.
 The case it is for: EL2N with the hardest few dropped as noise, `{by: el2n, low: 0.3, high: 0.95}`.
@@ -11,7 +12,7 @@ Cost: O(n log n).
 Source: Paul, Ganguli, Dziugaite, "Deep learning on a data diet", 2021.
 """
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -23,9 +24,14 @@ from curate.numerics.ranking import ranked
 from curate.selector import Pool, Selection, Selector, column_of, label_of
 from curate.selectors._reasons import after, mask, no_score
 
+PLACE_DECIMALS = 6
+"""Rounding of a quantile's place: above the error of the product for up to a billion rows."""
+
 
 class Band(Selector):
     """Rows whose score lies between two quantiles, all of them or a random part."""
+
+    version: ClassVar[int] = 2
 
     by: str = Field(description="scorer (`el2n`) or column whose quantiles bound the band")
     low: float = Field(default=0.0, ge=0, le=1, description="lower quantile, 0 to 1, included")
@@ -62,7 +68,7 @@ class Band(Selector):
             "label": groups.labels if groups else np.zeros(pool.rows, dtype=np.int64),
             "group": [f" of {self.per} {groups.names[label]}" for label in groups.labels] if groups else "",
         }).with_columns(
-            pl.col("value").fill_nan(None).quantile(share, "linear").over("label").alias(name)
+            quantile(pl.col("value").fill_nan(None), share).over("label").alias(name)
             for name, share in (("low", self.low), ("high", self.high))
         )  # fmt: skip
         inside = pl.col("value").is_between(pl.col("low"), pl.col("high")).fill_null(value=False)
@@ -91,3 +97,13 @@ class Band(Selector):
         left = mask(pool.rows, band) & ~mask(pool.rows, kept)
         texts = after(texts, mask(pool.rows, kept), f"; one of the {drawn}")
         return Selection.of(kept, after(texts, left, f"; not among the {drawn}"))
+
+
+def quantile(values: pl.Expr, share: float) -> pl.Expr:
+    """The linearly interpolated quantile of the values that are not null; null where there is none."""
+    ascending = values.drop_nulls().sort()
+    place = ((ascending.len() - 1.0) * share).round(PLACE_DECIMALS)
+    lower, upper = (
+        ascending.get(edge.cast(pl.Int64), null_on_oob=True) for edge in (place.floor(), place.ceil())
+    )
+    return lower + (place - place.floor()) * (upper - lower)

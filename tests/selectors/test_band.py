@@ -1,17 +1,38 @@
 """Band: between quantiles, all or a random part."""
 
 import numpy as np
+import polars as pl
 import pytest
 from candidates import pool_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.errors import DataError
-from curate.selectors.band import Band
+from curate.selectors.band import Band, quantile
 
 POOL = pool_of({"score.el2n": [*np.arange(11.0).tolist(), None]})
 
 
 def test_quantiles_are_of_the_scored_rows_and_included() -> None:
     assert Band(by="el2n", low=0.3, high=0.9).select(POOL).kept.tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("rows", [101, 1001, 100_001])
+def test_the_ends_are_included_where_the_share_has_no_exact_float(rows: int) -> None:
+    """100 * 0.29 = 28.999999999999996, and so on: every share of two digits keeps the row at its place."""
+    pool = pool_of({"score.a": np.arange(float(rows))})
+    for percent in range(1, 100) if rows == 101 else (7, 14, 28, 29, 55, 56, 57, 58):
+        share = percent / 100
+        place = (rows - 1) * percent // 100
+        assert Band(by="a", high=share).select(pool).kept.tolist()[-1] == place
+        assert Band(by="a", low=share).select(pool).kept.tolist()[0] == place
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(0, 1))
+def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None:
+    found = pl.DataFrame({"value": values}).select(quantile(pl.col("value"), share)).item()
+    assert found == pytest.approx(np.quantile(values, share), abs=1e-5 * (1 + np.ptp(values)))
 
 
 def test_the_hardest_few_are_dropped_with_their_reason() -> None:
