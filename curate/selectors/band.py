@@ -2,8 +2,9 @@
 
 Rule: q_low <= score <= q_high, where q is the linearly interpolated quantile of the n scores that are not
 null, at the place (n - 1) * share of the ascending scores; both ends included. The place is rounded to a
-millionth: 100 * 0.29 is 28.999999999999996 in floating point, and the score at place 29 belongs to it. With `per`, quantiles are those of the row's own group: a score whose level differs
-between sources (loss is high for chat, low for code) then keeps the same share of each.
+millionth: 100 * 0.29 is 28.999999999999996 in floating point, and the score at place 29 belongs to it.
+With `per`, quantiles are those of the row's own group: a score whose level differs between sources (loss is
+high for chat, low for code) then keeps the same share of each.
 With a budget, rows are drawn uniformly at random inside the band.
 The case it is for: EL2N with the hardest few dropped as noise, `{by: el2n, low: 0.3, high: 0.95}`.
 Rank is the order of the pool, or of the draw. Rows without a score are never chosen.
