@@ -8,6 +8,7 @@ architecture does, recurrent ones cannot; `isolates_rows` asks the model itself.
 """
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,20 +57,31 @@ def steps(
 
 
 def pack(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices of rows that share a micro-batch of at most `batch_tokens`: first fit, longest first.
+    """Indices of rows that share a micro-batch of at most `batch_tokens`: best fit, longest first.
 
-    A longer row goes alone. Depends on the lengths and their order alone. O(rows x micro-batches).
+    Each row goes where the least room is left over, into the latest of equals; a longer one than
+    `batch_tokens` goes alone. Depends on the lengths and their order alone. O(rows log rows): the
+    micro-batches are kept by their room, of which there are at most `batch_tokens` different ones.
     """
     groups: list[list[int]] = []
-    room: list[int] = []
+    rooms: list[int] = []
+    by_room: dict[int, list[list[int]]] = {}
     for index in sorted(range(len(lengths)), key=lambda each: (-lengths[each], each)):
-        place = next((n for n, free in enumerate(room) if free >= lengths[index]), None)
-        if place is None:
-            groups.append([index])
-            room.append(batch_tokens - lengths[index])
+        place = bisect_left(rooms, lengths[index])
+        if place == len(rooms):
+            room, group = batch_tokens, list[int]()
+            groups.append(group)
         else:
-            groups[place].append(index)
-            room[place] -= lengths[index]
+            room = rooms[place]
+            group = by_room[room].pop()
+            if not by_room[room]:
+                del by_room[room], rooms[place]
+        group.append(index)
+        room -= lengths[index]
+        if room > 0:
+            if room not in by_room:
+                insort(rooms, room)
+            by_room.setdefault(room, []).append(group)
     return groups
 
 

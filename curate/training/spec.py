@@ -14,6 +14,8 @@ from curate.training.schedule import Course
 class Train(Component):
     """How to tune the model on the rows of a schedule."""
 
+    version: ClassVar[int] = 2
+
     execution_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_every_steps"})
 
     adapter: Annotated[Adapter, MethodOf("adapters")] = Field(

@@ -1,5 +1,6 @@
 """Packing: what shares a micro-batch, and that packed rows do not see each other."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,24 @@ def test_every_row_is_packed_once_within_the_budget(lengths: list[int], batch_to
         assert len(group) == 1 or sum(lengths[index] for index in group) <= batch_tokens
 
 
-def test_first_fit_fills_the_gap_that_a_long_row_leaves() -> None:
+def test_a_row_fills_the_smallest_gap_that_holds_it() -> None:
     assert pack([30, 70, 60, 40], 100) == [[1, 0], [2, 3]]
+    assert pack([60, 55, 42, 3], 100) == [[0], [1, 2, 3]]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(60, 100))
+def test_no_two_groups_would_fit_into_one(lengths: list[int], batch_tokens: int) -> None:
+    full = sorted(sum(lengths[index] for index in group) for group in pack(lengths, batch_tokens))
+    assert len(full) == 1 or full[0] + full[1] > batch_tokens
+
+
+def test_packing_a_large_pool_takes_no_time() -> None:
+    """First fit over a list of groups needs about a minute for these rows."""
+    lengths = np.random.default_rng(0).integers(1, 400, 60_000).tolist()
+    begun = time.process_time()
+    groups = pack(lengths, 256)
+    assert time.process_time() - begun < 3
+    assert len(groups) < 1.1 * sum(min(length, 256) for length in lengths) / 256
 
 
 def test_positions_start_again_with_each_row_and_targets_are_places_in_the_sequence() -> None:
