@@ -22,8 +22,8 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from curate.data.schemas import infer, merge, widen
-from curate.data.typed import depends_on_unit, to_table
+from curate.data.schemas import infer, merge, reading, widen
+from curate.data.typed import fitting, to_table
 from curate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ ExportFormat = Literal["jsonl", "parquet", "hf"]
 Pairs = Iterable[tuple[str, str]]
 """(record, source) of each row, in order."""
 _BLOCK_ROWS = 8192
+_JSONL = "Export as jsonl, which keeps every record as it is."
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def export(
 
     schemas: for each source its `schemas.source_schema`, None for a JSON one. Streams: memory does not grow
     with the number of rows. The folder appears when it is complete. Raises ConfigError where `to` is not
-    empty or the format unknown; DataError where a JSON source fits no typed file.
+    empty or the format unknown; DataError where rows do not fit a typed file.
     """
     if format not in get_args(ExportFormat):
         raise ConfigError(f"format must be one of {', '.join(get_args(ExportFormat))}. Got {format!r}.")
@@ -86,7 +87,8 @@ def export(
 def dataset(rows: Pairs, schemas: Mapping[str, pa.Schema | None]) -> "datasets.Dataset":
     """The rows as a `datasets.Dataset` in memory, in the original schema.
 
-    Raises DataError where the sources' schemas cannot be merged: export them, or take one source.
+    Raises DataError where the sources' schemas cannot be merged (export them, or take one source), and
+    where rows do not fit a typed file.
     """
     import datasets
 
@@ -102,6 +104,8 @@ def dataset(rows: Pairs, schemas: Mapping[str, pa.Schema | None]) -> "datasets.D
             f"the schemas of the sources {', '.join(present)} cannot be merged into one dataset. Export "
             "(each source gets its own folder), or take the rows of one source."
         )
+    if held:
+        _check(target, present, "hf")
     return datasets.Dataset(datasets.table.InMemoryTable(_table(held, present, target)))
 
 
@@ -167,6 +171,7 @@ def _write_typed(
     )
     for place, members in groups.items():
         schema = merge(members)
+        _check(schema, members, format)
         tables = (
             _table(block, members, schema)
             for whole in spool.blocks()
@@ -177,6 +182,26 @@ def _write_typed(
         write(tables, schema, place, rows_per_file)
     spool.path.unlink()
     return len(spool.order), separate
+
+
+def _check(schema: pa.Schema, members: Mapping[str, pa.Schema], format: ExportFormat) -> None:
+    """Raises DataError for rows without a field, and for a field whose type the format cannot write."""
+    if not schema.names:
+        raise DataError(f"no row has a field, so the rows fit no typed file. {_JSONL}")
+    for field in schema:
+        alone = pa.schema([field])
+        try:
+            if format == "parquet":
+                pq.ParquetWriter(pa.BufferOutputStream(), alone).close()
+            else:
+                import datasets
+
+                datasets.Features.from_arrow_schema(alone)
+        except (pa.ArrowException, ValueError) as error:
+            sources = ", ".join(name for name, member in members.items() if field.name in member.names)
+            raise DataError(
+                f"source {sources}: field `{field.name}` cannot be written as {format} ({error}). {_JSONL}"
+            ) from error
 
 
 def _known(schemas: Mapping[str, pa.Schema | None]) -> dict[str, pa.Schema]:
@@ -211,9 +236,9 @@ def _table(block: Sequence[tuple[str, str]], schemas: Mapping[str, pa.Schema], t
     places: list[int] = []
     for source in dict.fromkeys(source for _, source in block):
         mine = [place for place, (_, name) in enumerate(block) if name == source]
-        reading = _reading(schemas[source], target)
-        table = to_table([block[place][0] for place in mine], reading, f"source {source}")
-        tables.append(_cast(table, target))
+        own, where = reading(schemas[source], target), f"source {source}"
+        table = to_table([block[place][0] for place in mine], own, where)
+        tables.append(_cast(table, target, where))
         places += mine
     whole = pa.concat_tables(tables)
     if len(tables) == 1:
@@ -224,23 +249,12 @@ def _table(block: Sequence[tuple[str, str]], schemas: Mapping[str, pa.Schema], t
     return whole.take(pa.array(back))
 
 
-def _reading(schema: pa.Schema, target: pa.Schema) -> pa.Schema:
-    """The schema to read a source's JSON in: the target's types, its own where their unit matters."""
-    return pa.schema([field if depends_on_unit(field.type) else target.field(field.name) for field in schema])
-
-
-def _cast(table: pa.Table, target: pa.Schema) -> pa.Table:
-    columns = [
-        _as(table.column(field.name), field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in target
-    ]
+def _cast(table: pa.Table, target: pa.Schema, where: str) -> pa.Table:
+    columns = []
+    for field, column in zip(target, table.columns, strict=True):
+        with fitting(field.name, where):
+            columns.append(column if column.type.equals(field.type) else column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=target)
-
-
-def _as(column: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    return column if column.type.equals(type) else column.cast(type)
 
 
 def _write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, rows_per_file: int) -> None:

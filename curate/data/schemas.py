@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import orjson
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from curate.data.typed import casts, fitting, portable, reading_type
 from curate.errors import DataError
 
 
@@ -51,10 +52,8 @@ def infer(records: Sequence[str | bytes], source: str) -> pa.Schema:
     names = dict.fromkeys(name for row in rows for name in row)
     fields = []
     for name in names:
-        try:
+        with fitting(name, f"source {source}"):
             fields.append((name, pa.array([row.get(name) for row in rows]).type))
-        except (pa.ArrowException, OverflowError) as error:
-            raise _no_type(name, source, error) from error
     return pa.schema(fields)
 
 
@@ -62,15 +61,17 @@ def widen(known: pa.Schema | None, schema: pa.Schema, source: str) -> pa.Schema:
     """One schema for two parts of a source's JSON records. Raises DataError where none holds both."""
     if known is None or known.equals(schema):
         return schema
-    try:
-        return pa.unify_schemas([known, schema], promote_options="permissive")
-    except pa.ArrowException as error:
-        name = next((n for n in schema.names if n in known.names and str(n) in str(error)), schema.names[0])
-        raise _no_type(name, source, error) from error
+    names = dict.fromkeys([*known.names, *schema.names])
+    fields: list[pa.Field] = []
+    for name in names:
+        parts = [pa.schema([part.field(name)]) for part in (known, schema) if name in part.names]
+        with fitting(name, f"source {source}"):
+            fields += pa.unify_schemas(parts, promote_options="permissive")
+    return pa.schema(fields)
 
 
 def merge(schemas: Mapping[str, pa.Schema]) -> pa.Schema | None:
-    """One schema for all sources, by promotion; None where there is none that holds them.
+    """One schema for all sources, by promotion; None where there is none that holds what their JSON says.
 
     Equal schemas keep their metadata (the features of `datasets`); merged ones have none.
     """
@@ -80,13 +81,26 @@ def merge(schemas: Mapping[str, pa.Schema]) -> pa.Schema | None:
     if all(schema.equals(found[0], check_metadata=True) for schema in found):
         return found[0]
     try:
-        return pa.unify_schemas([schema.remove_metadata() for schema in found], promote_options="permissive")
-    except pa.ArrowException:
+        target = pa.unify_schemas(
+            [schema.remove_metadata() for schema in found], promote_options="permissive"
+        )
+        for schema in found:
+            portable(reading(schema, target), "a merged source")
+    except (pa.ArrowException, DataError):
         return None
+    return target
 
 
-def _no_type(name: str, source: str, error: Exception) -> DataError:
-    return DataError(
-        f"source {source}: field `{name}` has no single type ({error}), so it fits no typed file. "
-        "Export as jsonl, which keeps every record as it is."
-    )
+def reading(schema: pa.Schema, target: pa.Schema) -> pa.Schema:
+    """The schema to read a source's JSON in: the columns of the target, to whose types they are then cast.
+
+    Raises DataError where that would change a value.
+    """
+    own = {field.name: field.type for field in schema}
+    fields = []
+    for field in target:
+        kind = reading_type(own.get(field.name, field.type), field.type)
+        if not casts(field.type, kind):
+            raise DataError(f"column `{field.name}` cannot be cast from {kind} to {field.type}")
+        fields.append(field.with_type(kind))
+    return pa.schema(fields)

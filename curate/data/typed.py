@@ -9,7 +9,8 @@ finite are the strings "NaN", "Infinity" and "-Infinity".
 import base64
 import decimal
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -26,7 +27,13 @@ _KEPT = (
     pa.types.is_fixed_size_binary, pa.types.is_binary_view,
     pa.types.is_decimal,
 )  # fmt: skip
-_BYTES = _KEPT[-5:-1]
+_TEXT = _KEPT[4:7]
+_BYTES = _KEPT[7:11]
+_ALIKE = (
+    (pa.types.is_boolean,), (pa.types.is_integer, pa.types.is_floating),
+    (pa.types.is_integer, pa.types.is_decimal), _TEXT, _BYTES,
+)  # fmt: skip
+"""Types whose JSON can be read as that of another of the group."""
 
 
 def portable(schema: pa.Schema, where: str) -> pa.Schema:
@@ -40,7 +47,7 @@ def portable(schema: pa.Schema, where: str) -> pa.Schema:
         if schema.get_all_field_indices(field.name) != [schema.get_field_index(field.name)]:
             raise DataError(f"{where}: two columns are named `{field.name}`. Rename one.")
         kind = _portable_type(field.type)
-        if kind is None or not _casts(field.type, kind):
+        if kind is None or not casts(field.type, kind):
             raise DataError(
                 f"{where}: column `{field.name}` has the type {field.type}, which cannot be kept. "
                 "Cast it to another type, or leave it out."
@@ -49,20 +56,39 @@ def portable(schema: pa.Schema, where: str) -> pa.Schema:
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def depends_on_unit(type: pa.DataType) -> bool:
-    """Whether the JSON of such a value means something only together with the type (times in their unit)."""
-    if pa.types.is_dictionary(type):
-        return depends_on_unit(type.value_type)
-    if pa.types.is_nested(type):
-        return any(depends_on_unit(type.field(index).type) for index in range(type.num_fields))
-    return any(test(type) for test in (*_INT64, *_INT32))
+def reading_type(type: pa.DataType, target: pa.DataType) -> pa.DataType:
+    """The type in which JSON of values of `type` is read, to be cast to `target`, a promotion of it.
+
+    It is the target wherever that reads the JSON alike, and the values' own type where the JSON means
+    something only together with it (bytes, decimals, times in their unit). Raises DataError for text that
+    would become bytes.
+    """
+    if type.equals(target) or pa.types.is_null(type):
+        return target
+    if pa.types.is_struct(type) and pa.types.is_struct(target):
+        own = {field.name: field.type for field in type}
+        return pa.struct(
+            [field.with_type(reading_type(own.get(field.name, field.type), field.type)) for field in target]
+        )
+    if pa.types.is_map(type) and pa.types.is_map(target):
+        key, item = (
+            field.with_type(reading_type(kind, field.type))
+            for kind, field in ((type.key_type, target.key_field), (type.item_type, target.item_field))
+        )
+        return pa.map_(key, item)
+    if pa.types.is_nested(type) and pa.types.is_nested(target):
+        return _list_like(target, reading_type(type.value_type, target.value_type))
+    value, wanted = (kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (type, target))
+    if _any(_TEXT, value) and _any(_BYTES, wanted):
+        raise DataError(f"{type} cannot become {target}")
+    return target if any(_any(group, value) and _any(group, wanted) for group in _ALIKE) else type
 
 
-def _casts(type: pa.DataType, plain: pa.DataType) -> bool:
-    """Whether Arrow casts to the portable type and back. It corrupts nested columns of the null type."""
+def casts(type: pa.DataType, plain: pa.DataType) -> bool:
+    """Whether Arrow casts from `plain` to the type and back. It corrupts nested columns of the null type."""
     if type.equals(plain):
         return True
-    if pa.types.is_nested(type) and "null" in str(type).replace("not null", ""):
+    if pa.types.is_nested(type) and _holds_null(type):
         return False
     try:
         pa.array([], type=plain).cast(type).cast(plain)
@@ -71,11 +97,21 @@ def _casts(type: pa.DataType, plain: pa.DataType) -> bool:
     return True
 
 
+def _holds_null(type: pa.DataType) -> bool:
+    if pa.types.is_nested(type):
+        return any(_holds_null(type.field(index).type) for index in range(type.num_fields))
+    return bool(pa.types.is_null(type))
+
+
+def _any(tests: Iterable[Callable[[pa.DataType], bool]], type: pa.DataType) -> bool:
+    return any(test(type) for test in tests)
+
+
 def _portable_type(type: pa.DataType) -> pa.DataType | None:
     if isinstance(type, pa.BaseExtensionType):
         return _portable_type(type.storage_type)
     for tests, plain in ((_KEPT, type), (_INT64, pa.int64()), (_INT32, pa.int32())):
-        if any(test(type) for test in tests):
+        if _any(tests, type):
             return plain
     if pa.types.is_dictionary(type):
         return _portable_type(type.value_type)
@@ -93,15 +129,18 @@ def _portable_nested(type: pa.DataType) -> pa.DataType | None:
         if key is None or item is None:
             return None
         return pa.map_(type.key_field.with_type(key), type.item_field.with_type(item))
-    for test, make in (
-        (pa.types.is_list, pa.list_),
-        (pa.types.is_large_list, pa.large_list),
-        (pa.types.is_fixed_size_list, lambda field: pa.list_(field, type.list_size)),
-    ):
-        if test(type):
-            kind = _portable_type(type.value_type)
-            return None if kind is None else make(type.value_field.with_type(kind))
+    if _any((pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list), type):
+        kind = _portable_type(type.value_type)
+        return None if kind is None else _list_like(type, kind)
     return None
+
+
+def _list_like(type: pa.DataType, kind: pa.DataType) -> pa.DataType:
+    """The list type with values of another type."""
+    field = type.value_field.with_type(kind)
+    if pa.types.is_fixed_size_list(type):
+        return pa.list_(field, type.list_size)
+    return pa.large_list(field) if pa.types.is_large_list(type) else pa.list_(field)
 
 
 def to_records(table: pa.Table, plain: pa.Schema) -> list[dict[str, Any]]:
@@ -118,7 +157,10 @@ def to_records(table: pa.Table, plain: pa.Schema) -> list[dict[str, Any]]:
 
 
 def to_table(records: Iterable[str | bytes], schema: pa.Schema, where: str) -> pa.Table:
-    """The table of these JSON texts, in the original schema. `where` names the source in errors."""
+    """The table of these JSON texts, in the original schema. `where` names the source in errors.
+
+    Raises DataError where a value does not fit its type.
+    """
     plain = portable(schema, where)
     texts = list(records)
     odd = any(_odd_float(text) for text in texts)
@@ -129,9 +171,22 @@ def to_table(records: Iterable[str | bytes], schema: pa.Schema, where: str) -> p
         values = [row.get(field.name) for row in rows]
         if change is not None:
             values = [change(value) for value in values]
-        column = pa.array(values, type=field.type)
-        columns.append(column if field.type.equals(original.type) else column.cast(original.type))
+        with fitting(field.name, where):
+            column = pa.array(values, type=field.type)
+            columns.append(column if field.type.equals(original.type) else column.cast(original.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+@contextmanager
+def fitting(field: str, where: str) -> Iterator[None]:
+    """Turns what Arrow says of values that do not fit a type into a DataError."""
+    try:
+        yield
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(
+            f"{where}: field `{field}` has no single type ({error}), so it fits no typed file. "
+            "Export as jsonl, which keeps every record as it is."
+        ) from error
 
 
 def prune(value: Any) -> Any:
@@ -206,7 +261,7 @@ def _same(value: Any) -> Any:
 
 
 def _to_json(type: pa.DataType, floats: bool) -> _Change | None:
-    if any(test(type) for test in _BYTES):
+    if _any(_BYTES, type):
         return lambda value: None if value is None else base64.b64encode(value).decode()
     if pa.types.is_decimal(type):
         return lambda value: None if value is None else str(value)
@@ -214,7 +269,7 @@ def _to_json(type: pa.DataType, floats: bool) -> _Change | None:
 
 
 def _from_json(type: pa.DataType, floats: bool) -> _Change | None:
-    if any(test(type) for test in _BYTES):
+    if _any(_BYTES, type):
         return lambda value: None if value is None else base64.b64decode(value)
     if pa.types.is_decimal(type):
         return lambda value: None if value is None else decimal.Decimal(value)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,130 @@ def test_times_of_two_units_are_merged_by_value(tmp_path: Path) -> None:
         sources.append(ingest(tmp_path / f"{name}.parquet", name))
     table = pq.read_table(export(*several(*sources), tmp_path / "out", "parquet").files[0])
     assert table["at"].cast(pa.int64()).to_pylist() == [1000, 1_000_000]
+
+
+def parquet(path: Path, name: str, **columns: Any) -> tuple[Rows, Schemas]:
+    """A Parquet source of rows with a text and these columns."""
+    size = len(next(iter(columns.values())))
+    pq.write_table(pa.table({"text": [f"{name} {row}" for row in range(size)], **columns}), path / name)
+    return ingest(path / name, name)
+
+
+def test_decimals_beside_numbers_are_merged_by_value(tmp_path: Path) -> None:
+    price = pa.array([Decimal("1.10"), None], pa.decimal128(10, 2))
+    one = parquet(tmp_path, "one.parquet", price=price)
+    json_rows = [{"text": "a", "price": 2}, {"text": "b", "price": 3}]
+    two = ingest(write_jsonl(tmp_path / "two.jsonl", json_rows), "two")
+    exact = pq.read_table(export(*several(one, two), tmp_path / "exact", "parquet").files[0])
+    assert exact["price"].to_pylist() == [Decimal("1.10"), 2, None, 3]
+    two = ingest(write_jsonl(tmp_path / "two.jsonl", [*json_rows[:1], {"text": "b", "price": 0.5}]), "two")
+    floats = pq.read_table(export(*several(one, two), tmp_path / "floats", "parquet").files[0])
+    assert floats["price"].to_pylist() == [1.1, 2.0, None, 0.5]
+
+
+def test_members_of_own_encoding_beside_promoted_ones(tmp_path: Path) -> None:
+    sources = []
+    for name, unit, number, price in (
+        ("one.parquet", "us", pa.int64(), pa.decimal128(5, 2)),
+        ("two.parquet", "ms", pa.float64(), pa.float64()),
+    ):
+        kind = pa.list_(pa.struct([("at", pa.timestamp(unit)), ("n", number), ("price", price)]))
+        price_value = Decimal("1.10") if "one" in name else 1.25
+        made = pa.array([[{"at": 1_000_000, "n": 1, "price": price_value}]], kind)
+        sources.append(parquet(tmp_path, name, made=made))
+    table = pq.read_table(export(*several(*sources), tmp_path / "out", "parquet").files[0])
+    table.validate(full=True)
+    members = table["made"].combine_chunks().flatten()
+    assert members.field("at").cast(pa.int64()).to_pylist() == [1_000_000, 1_000_000_000]
+    assert members.field("price").to_pylist() == [1.1, 1.25]
+
+
+def test_member_whose_cast_would_cut_nulls_keeps_the_sources_apart(tmp_path: Path) -> None:
+    kind = pa.list_(pa.struct([("price", pa.decimal128(5, 2))]))
+    one = parquet(tmp_path, "one.parquet", m=pa.array([[{"price": Decimal("1.10")}] * 3], kind))
+    rows = [{"text": "a", "m": [{"price": 0.5, "n": None}]}]
+    two = ingest(write_jsonl(tmp_path / "two.jsonl", rows), "two")
+    result = export(*several(one, two), tmp_path / "out", "parquet")
+    assert [pq.read_table(result.folders[name])["m"].to_pylist() for name in ("one.parquet", "two")] == [
+        [[{"price": Decimal("1.10")}] * 3],
+        [rows[0]["m"]],
+    ]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_bytes_and_text_are_never_mixed(tmp_path: Path, nested: bool) -> None:
+    values = {"one.parquet": b"\xff\x00", "two": "not base64!"}
+    if nested:
+        values = {name: [value] for name, value in values.items()}  # type: ignore[misc]
+    one = parquet(tmp_path, "one.parquet", raw=pa.array([values["one.parquet"]]))
+    two = ingest(write_jsonl(tmp_path / "b.jsonl", [{"text": "2", "raw": values["two"]}]), "two")
+    result = export(*several(one, two), tmp_path / "out", "parquet")
+    assert result.separate
+    for name, value in values.items():
+        assert pq.read_table(result.folders[name])["raw"].to_pylist() == [value]
+    with pytest.raises(DataError, match="cannot be merged"):
+        dataset(*several(one, two))
+
+
+def test_row_without_a_field_keeps_its_place_among_others(tmp_path: Path) -> None:
+    rows = [("{}", "one"), ('{"i": 1}', "two"), ("{}", "one"), ('{"i": 2}', "two")]
+    table = pq.read_table(export(rows, {"one": None, "two": None}, tmp_path / "out", "parquet").files[0])
+    assert table["i"].to_pylist() == [None, 1, None, 2]
+
+
+LARGE = 2**53 + 1
+"""The first whole number that is no float64."""
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_whole_numbers_that_a_float_would_change_fit_no_parquet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr("curate.data.export._BLOCK_ROWS", block)
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "n": LARGE}, {"text": "2", "n": 0.5}])
+    with pytest.raises(DataError, match=r"source s: field `n` has no single type .*Export as jsonl"):
+        export(*ingest(path), tmp_path / "out", "parquet")
+
+
+def test_whole_numbers_of_another_source_that_a_float_would_change(tmp_path: Path) -> None:
+    one = parquet(tmp_path, "one.parquet", n=[LARGE])
+    two = ingest(write_jsonl(tmp_path / "two.jsonl", [{"text": "1", "n": 0.5}]), "two")
+    message = r"source one.parquet: field `n` has no single type .*Export as jsonl"
+    with pytest.raises(DataError, match=message):
+        export(*several(one, two), tmp_path / "out", "parquet")
+    with pytest.raises(DataError, match=message):
+        dataset(*several(one, two))
+
+
+def test_field_that_blocks_disagree_on_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.data.export._BLOCK_ROWS", 1)
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "x": 1}, {"text": "2", "x": "two"}])
+    with pytest.raises(DataError, match=r"source s: field `x` has no single type .*Export as jsonl"):
+        export(*ingest(path), tmp_path / "out", "parquet")
+
+
+def test_object_that_is_always_empty_fits_no_parquet(tmp_path: Path) -> None:
+    rows = ingest(write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "metadata": {}}] * 2))
+    with pytest.raises(DataError, match=r"source s: field `metadata` cannot be written .*Export as jsonl"):
+        export(*rows, tmp_path / "out", "parquet")
+    assert dataset(*rows)["metadata"][:] == [{}, {}]
+
+
+def test_type_that_datasets_does_not_have(tmp_path: Path) -> None:
+    rows = parquet(tmp_path, "one.parquet", m=pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string())))
+    with pytest.raises(DataError, match=r"source one.parquet: field `m` cannot be written as hf"):
+        export(*rows, tmp_path / "out", "hf")
+    with pytest.raises(DataError, match=r"source one.parquet: field `m` cannot be written as hf"):
+        dataset(*rows)
+
+
+@pytest.mark.parametrize("format", ["parquet", "hf"])
+def test_rows_without_any_field_fit_no_typed_file(tmp_path: Path, format: Any) -> None:
+    rows = [("{}", "s")] * 3
+    with pytest.raises(DataError, match=r"no row has a field.*Export as jsonl"):
+        export(rows, {"s": None}, tmp_path / "out", format)
+    with pytest.raises(DataError, match=r"no row has a field.*Export as jsonl"):
+        dataset(rows, {"s": None})
 
 
 @pytest.mark.parametrize("format", ["parquet", "hf"])

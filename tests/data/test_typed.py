@@ -115,6 +115,12 @@ def test_null_type_beside_times_in_one_column() -> None:
         portable(pa.schema([("x", kind)]), "f.parquet")
 
 
+def test_name_with_null_in_it_is_no_null_type() -> None:
+    kind = pa.struct([("null_share", pa.float64()), ("at", pa.timestamp("s"))])
+    table = pa.table({"x": pa.array([{"null_share": 0.5, "at": 1}], kind)})
+    assert there_and_back(table).equals(table)
+
+
 def test_two_columns_of_one_name() -> None:
     with pytest.raises(DataError, match="two columns are named `x`"):
         portable(pa.schema([("x", pa.int8()), ("x", pa.int8())]), "f.parquet")
