@@ -189,7 +189,11 @@ def _answered(start: list[Message], answer: Any, field: str, keys: tuple[str, st
     turns = read_turns([answer] if isinstance(answer, dict) else answer, field, keys)
     if turns[0]["role"] not in ("system", "user") or not start:
         return [*start, *turns]
-    asked = start[-1]["content"].strip()
-    if not any(turn["role"] == "user" and turn["content"].strip() == asked for turn in turns):
+    asked = _said(start[-1])
+    if not any(_said(turn) == asked for turn in turns):
         raise BadRow(f"field `{field}` is a whole conversation, but the prompt is not in it")
     return turns
+
+
+def _said(turn: Message) -> tuple[str, str]:
+    return turn["role"], turn["content"].strip()

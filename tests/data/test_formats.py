@@ -113,6 +113,25 @@ def test_rejected_becomes_a_whole_conversation(rejected: Any) -> None:
     assert read("messages", {"messages": [USER, GOOD], "rejected": rejected}).rejected == [USER, BAD]
 
 
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+RESULT = {"role": "tool", "content": "7"}
+
+
+@pytest.mark.parametrize("record", [
+    {"messages": [USER, CALL, RESULT, GOOD], "rejected": [USER, CALL, RESULT, BAD]},
+    {"messages": [USER, CALL, RESULT], "chosen": [USER, CALL, RESULT, GOOD], "rejected": [USER, CALL, RESULT, BAD]},
+], ids=["answered", "chosen"])  # fmt: skip
+def test_rejected_after_a_tool_result_may_be_the_whole_conversation(record: dict[str, Any]) -> None:
+    row = read("messages", record)
+    assert (row.messages, row.rejected) == ([USER, CALL, RESULT, GOOD], [USER, CALL, RESULT, BAD])
+
+
+def test_rejected_after_another_tool_result_is_no_answer_to_this_one() -> None:
+    other = [USER, CALL, {**RESULT, "content": "8"}, BAD]
+    found = cause("messages", {"messages": [USER, CALL, RESULT, GOOD], "rejected": other})
+    assert found == "field `rejected` is a whole conversation, but the prompt is not in it"
+
+
 def test_rejected_is_json_text_where_the_messages_are() -> None:
     row = read("messages", {"messages": json.dumps([USER, GOOD]), "rejected": json.dumps([USER, BAD])})
     assert row.rejected == [USER, BAD]
