@@ -5,6 +5,7 @@ were kept to the end; `dropped.parquet` the others, each with the stage and the 
 `quarantine.jsonl` what could not be read. Texts are not copied.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,15 +20,23 @@ from curate.stage import DROP
 from curate.stages.mix import SCHEDULE
 from curate.store import Manifest, replacing
 
+ADAPTER_CONFIG = "adapter_config.json"
 KEYS = ("position", "uid", "id", "source")
 CARRIED = ("tokens", "supervised_tokens", "cluster", "cluster_distance", "duplicate_of")
 """Columns beside the scores that scores.parquet and selection.parquet carry where they exist."""
 
 
 def write_outputs(
-    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
+    folder: Path,
+    store: Path,
+    records: Sequence[Mapping[str, Any]],
+    files: Sequence[str],
+    model: str | None,
 ) -> None:
-    """Write all tables and copy the artifacts of a run whose stages are in `records`, in order."""
+    """Write all tables and copy the artifacts of a run whose stages are in `records`, in order.
+
+    model: the base model as the run's configuration calls it.
+    """
     write_rejected(folder, store, records, files)
     keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
     selection = _survivors(store, records, keys)
@@ -38,7 +47,7 @@ def write_outputs(
     for record in records:
         for name in record["adds"]:
             if name.startswith("artifact:"):
-                _publish(folder, name.removeprefix("artifact:"), store / record["folder"] / "files")
+                _publish(folder, name.removeprefix("artifact:"), store / record["folder"] / "files", model)
 
 
 def write_rejected(
@@ -76,21 +85,27 @@ def _quarantined(
         if not record["quarantined"]:
             continue
         for path in sorted((store / record["folder"]).glob("quarantine-*.jsonl")):
-            yield from (orjson.loads(line) for line in path.read_bytes().splitlines())
+            yield from (_named(orjson.loads(line), files) for line in path.read_bytes().splitlines())
         if record is records[0]:
             continue
         bad = pl.scan_parquet(_shards(store, record)).filter(pl.col(DROP).is_not_null())
         origin = pl.scan_parquet(_shards(store, records[0])).select(*KEYS, "line", "record")
         found = bad.select("position", pl.col(DROP).alias("cause")).join(origin, on="position", how="left")
         for row in found.sort("position").collect().iter_rows(named=True):
-            yield {
-                "file": files[row["position"] >> FILE_BITS],
-                "line": row["line"],
-                "ordinal": row["position"] & ((1 << FILE_BITS) - 1),
-                "source": row["source"],
-                "cause": row["cause"],
-                "record": row["record"][:RECORD_CHARACTERS],
-            }
+            yield _named(row, files)
+
+
+def _named(row: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """The line of quarantine.jsonl; its file has the name that this run's configuration gives it."""
+    return {
+        "file": files[row["position"] >> FILE_BITS],
+        "line": row["line"],
+        "ordinal": row["position"] & ((1 << FILE_BITS) - 1),
+        "id": row["id"],
+        "source": row["source"],
+        "cause": row["cause"],
+        "record": row["record"][:RECORD_CHARACTERS],
+    }
 
 
 def write_dropped(
@@ -176,7 +191,7 @@ def _write(frame: pl.LazyFrame, path: Path) -> None:
         frame.collect().write_parquet(temporary)
 
 
-def _publish(folder: Path, name: str, files: Path) -> None:
+def _publish(folder: Path, name: str, files: Path, model: str | None) -> None:
     """Put an artifact where users look for it: hard links where the file system has them, else copies."""
     if name == "evaluation":
         shutil.copyfile(files / "eval.json", folder / "eval.json")
@@ -185,12 +200,17 @@ def _publish(folder: Path, name: str, files: Path) -> None:
         shutil.copyfile(files / SCHEDULE, folder / SCHEDULE)
         return
     if name == "adapter":
-        name = "adapter" if (files / "adapter_config.json").exists() else "model"
+        name = "adapter" if (files / ADAPTER_CONFIG).exists() else "model"
     elif not name.startswith("adapter"):
         return
     target = folder / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(files, target, copy_function=_link)
+    config = target / ADAPTER_CONFIG
+    if config.exists():
+        named = {**orjson.loads(config.read_bytes()), "base_model_name_or_path": model}
+        with replacing(config) as temporary:  # another file than the store's, which names no model
+            temporary.write_text(json.dumps(named, indent=2, sort_keys=True) + "\n")
 
 
 def _link(source: str, target: str) -> str:

@@ -84,7 +84,8 @@ def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
     try:
         record("running")
         cast(Pipeline, config.pipeline).run(config, engine)
-        write_outputs(folder, engine.store, engine.records, files)
+        model = config.model.path if config.model else None
+        write_outputs(folder, engine.store, engine.records, files, model)
         record("running")
         _export(folder)
         record("done")

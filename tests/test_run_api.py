@@ -1,6 +1,7 @@
 """The Python API on a finished run: tables, why, select again, dataset."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_baselines_trained_on_as_many_tokens(run: curate.Run) -> None:
 
 def test_the_adapter_lies_in_the_run(run: curate.Run) -> None:
     assert (run.path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_the_adapter_names_the_model_of_its_own_run(
+    run: curate.Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    elsewhere = Path(shutil.copytree(tiny_model, tmp_path / "elsewhere"))
+    config = run.info["config"] | {"model": {"path": str(elsewhere), "dtype": "float32"}}
+    again = curate.run(config, runs=run.path.parent, runner="local")
+    assert again.path != run.path
+    assert all(stage["cached"] for stage in again.stages)
+    for each, model in ((run, tiny_model), (again, elsewhere)):
+        written = json.loads((each.path / "adapter" / "adapter_config.json").read_bytes())
+        assert written["base_model_name_or_path"] == str(model)
 
 
 def test_why_of_a_kept_row(run: curate.Run) -> None:

@@ -44,7 +44,6 @@ class Tuning:
             out=out,
             work=work,
             tell=tell,
-            model_name=self.model.spec.path,
         )
         return result.as_dict()
 

@@ -32,9 +32,8 @@ class Adapter(Component, ABC):
         """
 
     @abstractmethod
-    def save(self, model: "PreTrainedModel", loaded: "LoadedModel", folder: Path, name: str | None) -> None:
-        """Write the tuned model into an existing folder, as bytes that depend on the weights and `name` alone.
+    def save(self, model: "PreTrainedModel", loaded: "LoadedModel", folder: Path) -> None:
+        """Write the tuned model into an existing folder, as bytes that depend on the weights alone.
 
         model: what `wrap` returned, trained. loaded: the base model's tokenizer and dtype.
-        name: the base model as the user calls it; None leaves it out.
         """

@@ -76,14 +76,13 @@ def train(
     out: Path,
     work: Path,
     tell: Tell,
-    model_name: str | None = None,
 ) -> TrainResult:
     """Tune a model; write the adapter or the whole model, and `curve.jsonl`, into `out`.
 
     rows: as stored by the tokenise stage. draws: int64 [draws], indices into `rows`, the order of one
     epoch; a row may repeat or be absent; `epochs` repeats the same order. loaded: changed in place, of no
-    use afterwards. work: checkpoints, which the caller removes when `out` is safe. model_name: the base
-    model as the user calls it, for the adapter's configuration.
+    use afterwards. work: checkpoints, which the caller removes when `out` is safe. What is written, and
+    what a checkpoint is taken up by, holds no name or place of the base model.
     curve.jsonl: per step {step, epoch, loss (nats per supervised token), learning_rate, gradient_norm,
     rows, tokens, supervised_tokens}; no clock in it.
     Raises DataError for rows or draws that cannot be trained on, ConfigError for float16 or a device that
@@ -91,7 +90,7 @@ def train(
     """
     _check(rows, draws, loaded)
     with _generators_kept(), no_progress_bars():
-        return _train(rows, draws, spec, loaded, seed, out, work, tell, model_name)
+        return _train(rows, draws, spec, loaded, seed, out, work, tell)
 
 
 def _train(
@@ -103,7 +102,6 @@ def _train(
     out: Path,
     work: Path,
     tell: Tell,
-    model_name: str | None,
 ) -> TrainResult:
     begun = time.monotonic()
     order = steps(draws, spec.epochs, spec.batch_rows, spec.max_steps)
@@ -115,7 +113,7 @@ def _train(
     model = spec.adapter.wrap(base)
 
     arrays = [draws, *(array for row in rows for array in (row.input_ids, row.supervised))]
-    plan = digest({**spec.identity(), "seed": seed, "dtype": loaded.dtype, "name": model_name}, arrays)
+    plan = digest({**spec.identity(), "seed": seed, "dtype": loaded.dtype}, arrays)
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = last_complete(work, plan)
     dataset = Steps(rows, order, spec.batch_tokens, together)
@@ -134,7 +132,7 @@ def _train(
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     curve = _curve(trainer.state.log_history, dataset, len(draws))
-    spec.adapter.save(model, loaded, out, model_name)
+    spec.adapter.save(model, loaded, out)
     (out / CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve))
     return TrainResult(
         steps=len(order),

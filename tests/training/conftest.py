@@ -77,9 +77,7 @@ def tune(load: Callable[..., LoadedModel], rows: list[TokenRow], tmp_path: Path)
         out.mkdir(exist_ok=True)
         work = tmp_path / f"{name}-work"
         spec = spec_of({"batch_rows": 4, "batch_tokens": 300, "learning_rate": 5e-3, **fields})
-        result = train(
-            rows, draws, spec, loaded, seed=seed, out=out, work=work, tell=tell, model_name="package:tiny"
-        )
+        result = train(rows, draws, spec, loaded, seed=seed, out=out, work=work, tell=tell)
         curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
         return Trained(out, result, curve, loaded)
 

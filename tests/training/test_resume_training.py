@@ -2,17 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from curate.errors import CurateError
+from curate.methods import read_component
+from curate.registry import Registry
+from curate.spec import ModelSpec
+from curate.stages.models import ModelHandle
+from curate.stages.train import Tuning
 from curate.training.checkpoints import SEAL, last_complete, seal
+from curate.training.spec import Train
 
 LORA = {"adapter": {"lora": {"dropout": 0.2}}, "checkpoint_every_steps": 2, "batch_rows": 3}
 FULL = {"adapter": "full", "checkpoint_every_steps": 2, "batch_rows": 3}
@@ -107,6 +115,27 @@ def test_a_checkpoint_of_another_training_is_refused(tune: Any) -> None:
         tune("stopped", LORA, seed=9)
 
 
+def test_a_checkpoint_goes_on_where_the_model_lies_elsewhere(
+    rows: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    spec = read_component(Train, {**LORA, "max_steps": 6}, Registry())
+    assert isinstance(spec, Train)
+    elsewhere = Path(shutil.copytree(tiny_model, tmp_path / "elsewhere"))
+
+    def run(model: Path, out: str, work: str, tell: Any) -> dict[str, bytes]:
+        (tmp_path / out).mkdir()
+        handle = ModelHandle(ModelSpec(path=str(model), dtype="float32"))
+        Tuning(spec, handle, 3).run(rows, np.arange(len(rows)), tmp_path / out, tmp_path / work, tell)
+        return {file.name: file.read_bytes() for file in (tmp_path / out).iterdir()}
+
+    told: list[int] = []
+    whole = run(tiny_model, "whole", "whole-work", lambda *how_far: None)
+    with pytest.raises(Killed):
+        run(tiny_model, "killed", "work", stop_after(5))
+    assert run(elsewhere, "resumed", "work", lambda done, *how_far: told.append(done)) == whole
+    assert told == [5, 6]
+
+
 def test_at_most_two_checkpoints_are_kept(tune: Any, tmp_path: Path) -> None:
     tune("whole", {**LORA, "checkpoint_every_steps": 1})
     assert len(list((tmp_path / "whole-work").glob("checkpoint-*"))) == 2
@@ -152,7 +181,7 @@ def tell(done, total, tokens):
         os.kill(os.getpid(), signal.SIGKILL)
 out = Path(sys.argv[5]); out.mkdir()
 train(rows, np.arange(len(rows)), spec, load_causal_lm(resolve(sys.argv[2], None), "float32", "cpu"),
-      seed=3, out=out, work=Path(sys.argv[5] + "-work"), tell=tell, model_name="package:tiny")
+      seed=3, out=out, work=Path(sys.argv[5] + "-work"), tell=tell)
 """
 
 
@@ -160,8 +189,6 @@ def test_kill_nine(tune: Any, rows: Any, tiny_model: Path, tmp_path: Path) -> No
     whole = tune("whole", LORA)
     arrays = {f"ids{n}": row.input_ids for n, row in enumerate(rows)}
     arrays |= {f"supervised{n}": row.supervised for n, row in enumerate(rows)}
-    import numpy as np
-
     np.savez(tmp_path / "rows.npz", **arrays)
     body = json.dumps({"batch_tokens": 300, "learning_rate": 5e-3, **LORA})
     arguments = [tmp_path / "rows.npz", tiny_model, body, torch.get_num_threads(), tmp_path / "killed"]

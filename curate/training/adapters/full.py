@@ -26,12 +26,12 @@ class Full(Adapter):
         model.requires_grad_(True)
         return model
 
-    def save(self, model: "PreTrainedModel", loaded: "LoadedModel", folder: Path, name: str | None) -> None:
+    def save(self, model: "PreTrainedModel", loaded: "LoadedModel", folder: Path) -> None:
         """Write a folder that `from_pretrained` loads: weights, configuration and tokenizer."""
         import torch
 
         model.to(getattr(torch, loaded.dtype))
-        model.config.name_or_path = name or ""
+        model.config.name_or_path = ""
         model.config.use_cache = True
         model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)

@@ -78,8 +78,8 @@ class Lora(Adapter):
         with no_peft_deprecation():
             return cast("PreTrainedModel", get_peft_model(model, self.peft_config()))
 
-    def save(self, model: "PreTrainedModel", loaded: "LoadedModel", folder: Path, name: str | None) -> None:
-        """Write `adapter_model.safetensors` and `adapter_config.json`: peft's format."""
+    def save(self, model: "PreTrainedModel", loaded: "LoadedModel", folder: Path) -> None:
+        """Write `adapter_model.safetensors` and `adapter_config.json`: peft's format, the base model unnamed."""
         from peft import PeftModel
 
         tuned = cast(PeftModel, model)
@@ -88,7 +88,7 @@ class Lora(Adapter):
         (folder / "README.md").unlink()
         file = folder / "adapter_config.json"
         config = json.loads(file.read_text())
-        config["base_model_name_or_path"] = name
+        config["base_model_name_or_path"] = None
         for key, value in config.items():  # peft writes sets as lists in the order of this process's hashes
             if isinstance(value, list) and all(isinstance(each, str) for each in value):
                 config[key] = sorted(value)
