@@ -144,8 +144,7 @@ def _scores(run: "Run", position: int) -> dict[str, tuple[float | None, float | 
 
 
 def _quarantined(run: "Run", id: str) -> Ledger:
-    bad = run.quarantine.with_columns(pl.format("{}:{}", "source", "ordinal").alias("id")).collect()
-    mine: list[Any] = bad.filter(pl.col("id") == id).rows(named=True)
+    mine: list[Any] = run.quarantine.filter(pl.col("id") == id).collect().rows(named=True)
     if not mine:
         known = run.rows.select("id").head(LOOKED_AT).collect()["id"].to_list()
         near = difflib.get_close_matches(id, known, n=1)

@@ -84,9 +84,9 @@ class Run:
 
     @property
     def quarantine(self) -> pl.LazyFrame:
-        """What could not be read: file, line, source, cause, record."""
+        """What could not be read: file, line, ordinal, id, source, cause, record."""
         path = self.path / "quarantine.jsonl"
-        columns = dict.fromkeys(("file", "source", "cause", "record"), pl.String)
+        columns = dict.fromkeys(("file", "id", "source", "cause", "record"), pl.String)
         schema = {**columns, "line": pl.Int64, "ordinal": pl.Int64}
         if not path.exists() or not path.stat().st_size:
             return pl.LazyFrame(schema=schema)

@@ -1,5 +1,6 @@
 """Whole runs without a model: what is stored is not computed again, and what may change changes just that."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -60,6 +61,32 @@ def test_another_name_of_the_file_changes_nothing(tmp_path: Path, pool: Path) ->
     assert all(cached(go(tmp_path, configuration(elsewhere, QUICK))).values())
 
 
+def test_another_kind_of_file_is_read_again(tmp_path: Path) -> None:
+    """The same bytes are other rows as CSV than as TSV."""
+    texts = []
+    data = tmp_path / "x.csv"
+    data.write_text("text,x\ttext\none,two\tthree\n")
+    for kind in ("csv", "tsv"):
+        data = data.rename(tmp_path / f"x.{kind}")
+        source = {"name": "pool", "path": str(data), "format": "text"}
+        run = go(tmp_path, {"name": "toy", "sources": [source], "stages": [{"score": ["length"]}]})
+        texts.append(run.rows.collect()["response"].to_list())
+    assert texts == [["one"], ["three"]]
+
+
+def test_another_compression_is_read_again(tmp_path: Path, pool: Path) -> None:
+    packed = pool / "pairs.jsonl.gz"
+    packed.write_bytes(gzip.compress((pool / "pairs.jsonl").read_bytes(), mtime=0))
+    (pool / "pairs.jsonl").unlink()
+    config = configuration(pool, [{"score": ["length"]}], max_bad_fraction=1.0)
+    config["sources"] = [{"name": "both", "path": str(pool / "*.jsonl*"), "format": "messages"}]
+    before = go(tmp_path, config).quarantine.collect()["cause"]
+    packed.rename(pool / "pairs.jsonl")
+    after = go(tmp_path, config).quarantine.collect()["cause"]
+    assert all(cause.startswith("missing field `messages`") for cause in before)
+    assert any(cause.startswith("invalid UTF-8") for cause in after)
+
+
 def test_another_byte_in_a_file_computes_all_again(tmp_path: Path, pool: Path) -> None:
     go(tmp_path, configuration(pool, QUICK))
     path = pool / "pairs.jsonl"
@@ -102,6 +129,34 @@ def test_every_row_is_selected_dropped_or_quarantined(tmp_path: Path, pool: Path
     bad = run.quarantine.collect().row(0, named=True)
     assert (bad["line"], bad["source"]) == (103, "chat")
     assert bad["file"].endswith("chat.jsonl")
+
+
+def test_the_quarantine_names_files_as_this_run_does(tmp_path: Path, pool: Path) -> None:
+    with (pool / "chat.jsonl").open("a") as stream:
+        stream.write("{broken\n")
+    go(tmp_path, configuration(pool, QUICK))
+    elsewhere = tmp_path / "elsewhere"
+    pool.rename(elsewhere)
+    run = go(tmp_path, configuration(elsewhere, QUICK))
+    assert all(cached(run).values())
+    assert run.quarantine.collect()["file"].to_list() == [str(elsewhere / "chat.jsonl")]
+
+
+def test_why_of_a_bad_record_in_a_second_file(tmp_path: Path) -> None:
+    good = [{"prompt": f"p{n}", "response": f"answer number {n}"} for n in range(3)]
+    for name in "ab":
+        write_jsonl(
+            tmp_path / f"{name}.jsonl", [*good, {"prompt": name}, {"prompt": "p", "id": f"mine-{name}"}]
+        )
+    source = {"name": "math", "path": str(tmp_path / "*.jsonl")}
+    config = {"name": "toy", "sources": [source], "stages": [{"score": ["length"]}], "max_bad_fraction": 1.0}
+    run = go(tmp_path, config)
+    for id, file, line in (
+        ("math:3", "a", 4), ("math:1:3", "b", 4), ("mine-b", "b", 5), ("math:1:2", "b", 3)
+    ):  # fmt: skip
+        story = run.why(id)
+        assert (story.id, Path(story.file).name, story.line) == (id, f"{file}.jsonl", line)
+        assert (story.fate == "quarantined") == (id != "math:1:2")
 
 
 def test_too_many_bad_rows_stop_the_run_with_their_causes(tmp_path: Path, pool: Path) -> None:

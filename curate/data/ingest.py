@@ -8,12 +8,12 @@ import orjson
 import polars as pl
 
 from curate.data.detect import detect
-from curate.data.fields import Fields, check_columns
+from curate.data.fields import Fields, check_columns, label
 from curate.data.formats import converter
 from curate.data.rows import FILE_BITS, RECORD_CHARACTERS, ROW_COLUMNS, shard_schema
 from curate.data.schemas import source_schema
 from curate.data.sources import Chunk, SourceFile
-from curate.data.storage import BadRow
+from curate.data.storage import BadRow, Value
 from curate.errors import ConfigError, DataError
 from curate.registry import unknown
 from curate.spec import Format, SourceSpec
@@ -70,9 +70,9 @@ def read_shard(
     spec: of a known format (`resolve_format`). file_index: the file's place among all files of the run.
     metadata: the `meta.` columns of the frame, the source's own by default; one that is not the source's
     is null. Returns the frame (`shard_schema(metadata)`, in order of position) and for each bad record
-    {file, line, ordinal, source, cause, record}, record being at most 2000 characters of its text.
+    {position, id, line, source, cause, record}, record being at most 2000 characters of its text.
 
-    A row without an id gets `<source>:<ordinal>`, from the source's second file on
+    A row without an id, good or bad, gets `<source>:<ordinal>`, from the source's second file on
     `<source>:<file number>:<ordinal>`. A metadata value that is not text is kept as JSON.
     Raises ConfigError if the format is `auto`.
     """
@@ -94,12 +94,13 @@ def read_shard(
                 raise value
             row = convert(value)
         except BadRow as error:
+            known = _own_id(value, spec)
             text = raw if isinstance(raw, str) else raw[: 4 * RECORD_CHARACTERS].decode("utf-8", "replace")
             bad.append(
                 {
-                    "file": chunk.file.label,
+                    "position": base | ordinal,
+                    "id": f"{named}{ordinal}" if known is None else known,
                     "line": line,
-                    "ordinal": ordinal,
                     "source": spec.name,
                     "cause": error.cause,
                     "record": text[:RECORD_CHARACTERS],
@@ -129,6 +130,16 @@ def read_shard(
     for field, values in meta.items():
         data[f"meta.{field}"] = values or [None] * len(columns)
     return pl.DataFrame(data, schema=shard_schema(list(meta))), bad
+
+
+def _own_id(value: Value, spec: SourceSpec) -> str | None:
+    """The id that a record which is no row gives itself, where that much of it can be read."""
+    if isinstance(value, BadRow):
+        return None
+    try:
+        return label(value, spec.columns.get("id", "id"))
+    except BadRow:
+        return None
 
 
 def _text(value: Any) -> str | None:

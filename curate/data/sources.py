@@ -27,6 +27,7 @@ from curate.data.storage import (
     Block,
     Kind,
     Record,
+    compression_of,
     content_hash,
     is_url,
     kind_of,
@@ -52,6 +53,11 @@ class SourceFile:
     def content_hash(self) -> str:
         """xxh3-128 of the stored bytes, hexadecimal."""
         return content_hash(self.path)
+
+    @property
+    def compression(self) -> str | None:
+        """`gzip` or `zstd`; None for not at all."""
+        return compression_of(self.path)
 
     def arrow_schema(self) -> pa.Schema | None:
         """The schema in which export writes typed records again; all text for CSV, None for JSON.

@@ -79,6 +79,11 @@ def kind_of(path: str) -> Kind | None:
     return KINDS.get(pure.suffix)
 
 
+def compression_of(path: str) -> str | None:
+    """How the extension says that the file is compressed, `gzip` or `zstd`; None for not at all."""
+    return COMPRESSED.get(PurePosixPath(path.lower()).suffix)
+
+
 def open_stored(path: str) -> BinaryIO:
     """The file's bytes as they are stored. Raises DataError if it cannot be opened."""
     try:
@@ -97,7 +102,7 @@ def open_plain(path: str) -> BinaryIO:
     Reading a damaged or truncated compressed file raises DataError at the place of the damage.
     """
     stored = open_stored(path)
-    compression = COMPRESSED.get(PurePosixPath(path.lower()).suffix)
+    compression = compression_of(path)
     if compression is None:
         return stored
     raw: io.RawIOBase = _Gzip(stored, path) if compression == "gzip" else _Zstd(stored, path)

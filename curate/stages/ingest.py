@@ -91,10 +91,12 @@ class Ingest(SourceStage):
     def identity(self) -> dict[str, Any]:
         """The content of the files and how they are read, not where they lie."""
         return {
-            "version": 1,
+            "version": 2,
             "files": [
                 {
                     "content": file.content_hash,
+                    "kind": file.file.kind,
+                    "compression": file.file.compression,
                     "source": file.source.model_dump(mode="json", exclude={"path"}),
                 }
                 for file in self.files

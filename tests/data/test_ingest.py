@@ -97,21 +97,32 @@ def test_null_members_of_typed_records_do_not_count(tmp_path: Path) -> None:
     assert one["uid"].to_list() == two["uid"].to_list()
 
 
-def test_quarantine_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    jsonl(tmp_path / "a.jsonl", PAIR, {"prompt": "q", "response": ""}, PAIR)
-    frame, bad = shards(resolved("a.jsonl"))
+def test_quarantine_entry(tmp_path: Path) -> None:
+    frame, bad = shards(resolved(jsonl(tmp_path / "a.jsonl", PAIR, {"prompt": "q", "response": ""}, PAIR)))
     assert bad == [
         {
-            "file": "a.jsonl",
+            "position": 1,
+            "id": "s:1",
             "line": 2,
-            "ordinal": 1,
             "source": "s",
             "cause": "empty response",
             "record": '{"prompt": "q", "response": ""}',
         }
     ]
     assert frame["position"].to_list() == [0, 2]
+
+
+def test_quarantined_records_have_the_ids_that_rows_would_have(tmp_path: Path) -> None:
+    wrong = [{"prompt": "q", "key": key} for key in ("mine", 7, None, [1])]
+    for name in "ab":
+        jsonl(tmp_path / f"{name}.jsonl", PAIR, *wrong, "no object", {**PAIR, "key": ""})
+    spec = resolved(tmp_path / "*.jsonl", columns={"id": "key"}, format="prompt_completion")
+    frame, bad = shards(spec)
+    assert frame["id"].to_list() == ["s:0", "", "s:1:0", ""]
+    assert [each["id"] for each in bad] == [
+        "mine", "7", "s:3", "s:4", "s:5", "mine", "7", "s:1:3", "s:1:4", "s:1:5",
+    ]  # fmt: skip
+    assert [each["position"] for each in bad[4:6]] == [5, (1 << 40) + 1]
 
 
 def test_quarantined_record_is_cut_and_always_text(tmp_path: Path) -> None:
