@@ -24,18 +24,15 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "highest IFD below 0.95, sources in turn": [
         {"round_robin": {"by": "ifd", "order": "highest", "max": 0.95}}
     ],
-    "without the 35% highest loss per source, then random": [EASIER, {"random": {}}],
+    "without the 35% highest loss per source, then random": [EASIER],
     "without the 25% highest loss per source, then random": [
-        {"band": {"by": "loss", "high": 0.75, "per": "source"}},
-        {"random": {}},
+        {"band": {"by": "loss", "high": 0.75, "per": "source"}}
     ],
     "without the 25% highest IFD per source, then random": [
-        {"band": {"by": "ifd", "high": 0.75, "per": "source"}},
-        {"random": {}},
+        {"band": {"by": "ifd", "high": 0.75, "per": "source"}}
     ],
     "without the 25% highest EL2N per source, then random": [
-        {"band": {"by": "el2n", "high": 0.75, "per": "source"}},
-        {"random": {}},
+        {"band": {"by": "el2n", "high": 0.75, "per": "source"}}
     ],
     "without the 35% highest loss per source, then random, equal per source": [EASIER, EQUAL],
     "without the 35% highest loss per source, then lowest IFD, sources in turn": [

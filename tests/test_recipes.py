@@ -1,6 +1,7 @@
 """The recipes and the configurations of the benchmarks are sound, and so is what the README shows."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ def test_the_configuration_of_the_readme_passes_check(tmp_path: Path) -> None:
 
 
 def test_the_override_of_the_readme_fits_the_demo() -> None:
-    (override,) = re.findall(r"configs/demo\.yaml --set\s+(\S+?)`", (ROOT / "README.md").read_text())
-    assert build(load_config(ROOT / "configs" / "demo.yaml", [override]).config)
+    (override,) = re.findall(r"configs/demo\.yaml --set\s+(.+?)`", (ROOT / "README.md").read_text())
+    assert build(load_config(ROOT / "configs" / "demo.yaml", shlex.split(override)).config)
 
 
 def test_every_file_in_the_tree_of_the_readme_exists() -> None:
