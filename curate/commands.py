@@ -162,7 +162,7 @@ def print_summary(run: Run) -> None:
 
 
 def print_losses(run: Run, console: Console) -> None:
-    """Print held-out loss per source, of each model."""
+    """Print held-out loss per source, of each model; below the mean, and outside it, that of the target."""
     losses = run.evaluation["losses"]
     table = Table("held-out loss", *losses, box=None)
     for source in next(iter(losses.values()))["sources"]:
@@ -170,6 +170,8 @@ def print_losses(run: Run, console: Console) -> None:
     table.add_row(
         "mean over sources", *(f"{model['source_mean']:.4f}" for model in losses.values()), style="bold"
     )
+    if all("target" in model for model in losses.values()):
+        table.add_row("target", *(f"{model['target']['loss']:.4f}" for model in losses.values()))
     console.print(table)
 
 

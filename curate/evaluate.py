@@ -70,6 +70,11 @@ class Losses:
         """Each supervised token counts the same."""
         return float(np.average(self.row_losses, weights=self.row_tokens))
 
+    def where(self, rows: NDArray[np.bool_]) -> "Losses":
+        """Those of some of the rows, bool [rows]."""
+        sources = tuple(source for source, chosen in zip(self.row_sources, rows, strict=True) if chosen)
+        return Losses(self.row_losses[rows], self.row_tokens[rows], sources)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON values, without the single rows."""
         return {

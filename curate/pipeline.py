@@ -99,11 +99,20 @@ def build(config: Config) -> tuple[Stage, ...]:
 
 def _front(config: Config, model: ModelHandle | None) -> list[Stage]:
     evaluations = [
-        method for entry in config.stages for method in entry.methods if isinstance(method, Evaluate)
+        (index, method)
+        for index, entry in enumerate(config.stages)
+        for method in entry.methods
+        if isinstance(method, Evaluate)
     ]
     if len(evaluations) > 1:
         raise ConfigError("stages: there must be at most one `evaluate`. Found several.")
-    held = evaluations[0].sources if evaluations else ()
+    for index, evaluate in evaluations:
+        if not evaluate.held_out and not evaluate.sources:
+            raise entry_error(
+                index,
+                "`evaluate` has no rows to evaluate on: `held_out` is 0 and `sources` is empty. Set one of them.",
+            )
+    held = evaluations[0][1].sources if evaluations else ()
     target: tuple[SourceSpec, ...] = ()
     if config.target is not None:
         spec = config.target
@@ -118,10 +127,10 @@ def _front(config: Config, model: ModelHandle | None) -> list[Stage]:
         stages.append(Tokenize("tokenize", None, Resources(), model, config.tokens))
     if evaluations or target:
         reserved = tuple(source.name for source in (*held, *target))
-        fraction = evaluations[0].held_out if evaluations else 0.0
-        stages.append(
-            HoldOut("hold_out", None, Resources(), fraction, reserved, derive(config.seed, "hold_out"))
-        )
+        fraction = evaluations[0][1].held_out if evaluations else 0.0
+        name = TARGET_SOURCE if target else None
+        seed = derive(config.seed, "hold_out")
+        stages.append(HoldOut("hold_out", None, Resources(), fraction, reserved, name, seed))
     return stages
 
 
@@ -170,11 +179,12 @@ def _expand(
         if kind == "train":
             return [TrainSelection("train", index, resources, tuning, mixed)]
         evaluate = cast(Evaluate, methods[0])
+        target = TARGET_SOURCE if config.target else None
         baselines = [
             TuneBaseline(f"train.{name}", index, resources, name, tuning, mixed)
             for name in evaluate.baselines
         ]
-        return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model)]
+        return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model, target)]
     except ConfigError as error:
         raise entry_error(index, str(error)) from error
 

@@ -98,6 +98,11 @@ CONFIGURATIONS: dict[str, tuple[bytes | dict[str, Any], int, str]] = {
     ),
     "no direction": (with_stages(*top(3, order=None)), 2, "Write `order: highest` or `order: lowest`"),
     "no tuning": (with_stages({"evaluate": {}}), 2, "`evaluate` needs a `train` stage before it."),
+    "nothing to evaluate on": (
+        with_stages({"train": {}}, {"evaluate": {"held_out": 0}}, model="x", target="data/pairs.jsonl"),
+        2,
+        "stages[1]: `evaluate` has no rows to evaluate on: `held_out` is 0 and `sources` is empty.",
+    ),
     "too late": (
         with_stages({"train": {}}, TOP, model="x"),
         2,

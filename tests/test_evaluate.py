@@ -51,6 +51,13 @@ def test_the_three_means(losses: Losses) -> None:
     assert losses.token_mean == pytest.approx((1 + 12 + 4) / 6)
 
 
+def test_losses_of_some_rows(losses: Losses) -> None:
+    found = losses.where(np.array([True, False, True]))
+    assert found.row_losses.tolist() == [1.0, 2.0]
+    assert found.by_source["x"].supervised_tokens == 1
+    assert found.row_mean == 1.5
+
+
 def test_as_json(losses: Losses) -> None:
     found = losses.as_dict()
     assert found["sources"]["y"] == {"loss": 2.0, "rows": 1, "supervised_tokens": 2}

@@ -1,4 +1,6 @@
-"""Honest baselines: random subsets of as many tokens, or of the same lengths, as another subset."""
+"""Honest baselines: random subsets of as many tokens, or of the same lengths, as another subset or schedule."""
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,26 +9,52 @@ from curate.errors import DataError
 from curate.numerics.ranking import group_rank, ranked
 
 
+def rounds(draws: NDArray[np.integer]) -> list[tuple[NDArray[np.int64], int]]:
+    """Draws with repeats as rounds of distinct rows: (rows, ascending; in how many rounds just these).
+
+    draws: int [draws], rows. Round k holds the rows that are drawn k times or more, so each round lies
+    within the one before it, and of every set of rows a baseline can be drawn without replacement.
+    """
+    rows, times = np.unique(draws, return_counts=True)
+    levels = [0, *np.unique(times).tolist()]
+    return [(rows[times >= level].astype(np.int64), level - below) for below, level in pairwise(levels)]
+
+
+def repeated_to_tokens(
+    lengths: NDArray[np.integer], draws: NDArray[np.int64], tokens: int
+) -> NDArray[np.int64]:
+    """The draws again and again, or the first of them, as many as come nearest to `tokens`; at least one.
+
+    lengths: int [rows], tokens, above 0. draws: int64 [at least 1], rows; as they are where their tokens
+    are off by less than the longest of them. int64 [as many as it takes].
+    """
+    once = int(lengths[draws].sum())
+    if abs(once - tokens) < int(lengths[draws].max()):
+        return draws
+    stream = np.tile(draws, tokens // once + 1)
+    return stream[: _nearest(np.cumsum(lengths[stream], dtype=np.int64), tokens)]
+
+
 def random_to_tokens(
     lengths: NDArray[np.integer], keys: NDArray[np.float64], budget_tokens: int
 ) -> NDArray[np.int64]:
-    """Rows in random order until the next would pass the budget; it stops there. int64 [chosen].
+    """Rows in random order, as many as come nearest to the budget; at least one. int64 [chosen].
 
     lengths: int [rows], tokens. keys: float64 [rows], one random number each (`seeds.uniform`); rows are
-    taken from the smallest. Short of the budget by less than one row.
-    Raises DataError where the budget is more than all tokens or less than the first row's.
+    taken from the smallest. Off the budget by at most half the row at the end, unless that is the first.
+    Raises DataError where the budget is more than all tokens.
     """
     order = ranked(keys, highest=False)
     sums = np.cumsum(lengths[order], dtype=np.int64)
     total = int(sums[-1]) if len(sums) else 0
     if budget_tokens > total:
         raise DataError(f"a budget must be at most the {total} tokens of the pool. Got {budget_tokens}.")
-    fits = int(np.searchsorted(sums, budget_tokens, side="right"))
-    if fits == 0:
-        raise DataError(
-            f"a budget must hold at least the first row, {int(sums[0])} tokens. Got {budget_tokens}."
-        )
-    return order[:fits]
+    return order[: _nearest(sums, budget_tokens)]
+
+
+def _nearest(sums: NDArray[np.int64], tokens: int) -> int:
+    """How many rows, at least 1, whose ascending sums come nearest to `tokens`; the fewer of two as near."""
+    return int(np.argmin(np.abs(sums - tokens))) + 1
 
 
 def length_bins(reference_lengths: NDArray[np.integer], bins: int = 20) -> NDArray[np.int64]:

@@ -1,12 +1,16 @@
 """Evaluate: did the choice help? Held-out loss per source, before, after, and for honest baselines.
 
-Each baseline is trained like the selection, on as many supervised tokens, drawn from the whole pool
-as it was before any stage: `random`, and `length_matched_random` with the selection's own lengths.
+Each baseline is trained like the selection, on as many supervised tokens to within a row, drawn from the
+whole pool as it was before any stage: `random`, and `length_matched_random` with the selection's own lengths.
+What counts are the draws that training really uses, `epochs` and `max_steps` included. Where a schedule
+repeats rows, so do the baselines: the rows drawn k times or more are a subset of the pool, and the baseline's
+k-th round is drawn against that subset, by the same random numbers in each round; so there always is one.
+Where training goes through the schedule several times, or not to its end, so does the baseline's.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +19,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.component import Component
-from curate.errors import DataError
 from curate.numerics.seeds import derive
 from curate.reader import Reader
 from curate.selector import Pool
@@ -23,7 +26,7 @@ from curate.spec import Fraction, SourceSpec
 from curate.stage import ArtifactStage, Inputs, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.rows import token_rows
-from curate.stages.train import Tuning, scheduled_draws
+from curate.stages.train import Tuning
 
 Baseline = Literal["random", "length_matched_random"]
 
@@ -43,7 +46,7 @@ class Evaluate(Component):
 
 @dataclass(frozen=True)
 class TuneBaseline(ArtifactStage):
-    """Trains on a baseline subset; writes the tuned model and `rows.parquet`, the rows that it drew."""
+    """Trains on a baseline; writes the tuned model and `rows.parquet`, the position of each draw, in order."""
 
     baseline: Baseline
     tuning: Tuning
@@ -67,49 +70,51 @@ class TuneBaseline(ArtifactStage):
 
     def identity(self) -> dict[str, Any]:
         """The subset and how it is trained."""
-        return {"baseline": self.baseline, "version": 1, **self.tuning.identity()}
+        return {"baseline": self.baseline, "version": 2, **self.tuning.identity()}
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
-        """Draw, train."""
+        """Draw, train on every draw."""
         pool = inputs.rows["pool"]
-        reference = scheduled_lengths(inputs)
-        indices = self._draw(pool, reference)
-        rows = pool.take(["input_ids", "supervised"], indices)
-        rows.select("position").write_parquet(out / "rows.parquet")
-        draws = np.random.default_rng(derive(self.tuning.seed, self.baseline)).permutation(len(indices))
-        return self.tuning.run(token_rows(rows), draws, out, work, tell)
+        order = self._draw(pool, inputs)
+        chosen, draws = np.unique(order, return_inverse=True)
+        rows = pool.take(["input_ids", "supervised"], chosen)
+        rows.select("position")[draws].write_parquet(out / "rows.parquet")
+        whole = self.tuning.spec.model_copy(update={"epochs": 1.0, "max_steps": None})
+        return replace(self.tuning, spec=whole).run(token_rows(rows), draws, out, work, tell)
 
-    def _draw(self, pool: Reader, reference: NDArray[np.int64]) -> NDArray[np.int64]:
-        from curate.numerics.baselines import length_matched, random_to_tokens
+    def _draw(self, pool: Reader, inputs: Inputs) -> NDArray[np.int64]:
+        """What is trained on, from the first step to the last, int64 [draws], indices of the pool's rows."""
+        from curate.numerics.baselines import length_matched, random_to_tokens, repeated_to_tokens, rounds
+        from curate.training.packing import steps
 
+        spec, epoch = self.tuning.spec, self.tuning.draws(inputs)
+        trained = np.concatenate(steps(epoch, spec.epochs, spec.batch_rows, spec.max_steps))
+        selected = inputs.pool.frame(["supervised_tokens"])["supervised_tokens"].to_numpy().astype(np.int64)
         candidates = Pool(pool.frame(["uid", "supervised_tokens"]), {}, self.tuning.seed)
         lengths, keys = candidates.supervised_tokens(), candidates.keys("baseline", self.baseline)
-        if lengths.sum() < reference.sum():
-            raise DataError(
-                f"baseline `{self.baseline}`: the pool holds {lengths.sum():,} supervised tokens, the selection "
-                f"trains on {reference.sum():,}. Without repeats no equal baseline exists; set `baselines: []`."
-            )
-        if self.baseline == "random":
-            return random_to_tokens(lengths, keys, int(reference.sum()))
-        return length_matched(lengths, reference, keys)
-
-
-def scheduled_lengths(inputs: Inputs) -> NDArray[np.int64]:
-    """Supervised tokens of each draw of one epoch, int64 [draws]."""
-    frame = inputs.pool.frame(["supervised_tokens"])
-    draws = scheduled_draws(inputs, frame["position"].to_numpy())
-    if draws is None:
-        return frame["supervised_tokens"].to_numpy().astype(np.int64)
-    return frame["supervised_tokens"].to_numpy().astype(np.int64)[draws]
+        drawn = []
+        for rows, times in rounds(trained[: len(epoch)]):
+            if self.baseline == "random":
+                chosen = random_to_tokens(lengths, keys, int(selected[rows].sum()))
+            else:
+                chosen = length_matched(lengths, selected[rows], keys)
+            drawn.append(np.tile(chosen, times))
+        draws = np.concatenate(drawn)
+        order = np.random.default_rng(derive(self.tuning.seed, self.baseline)).permutation(len(draws))
+        return repeated_to_tokens(lengths, draws[order], int(selected[trained].sum()))
 
 
 @dataclass(frozen=True)
 class EvaluateHeldOut(ArtifactStage):
-    """Writes `eval.json`: held-out loss of the base model, the tuned one, and each baseline."""
+    """Writes `eval.json`: held-out loss of the base model, the tuned one, and each baseline.
+
+    target: the source of the target examples; their loss stands apart, outside all means. None for none.
+    """
 
     unit: ClassVar[str] = "models"
     spec: Evaluate
     model: ModelHandle
+    target: str | None
 
     @property
     def uses_model(self) -> bool:
@@ -130,7 +135,8 @@ class EvaluateHeldOut(ArtifactStage):
 
     def identity(self) -> dict[str, Any]:
         """The base model; the tuned ones are inputs."""
-        return {"version": 1, "model": self.model.identity(), "baselines": list(self.spec.baselines)}
+        baselines = list(self.spec.baselines)
+        return {"version": 2, "model": self.model.identity(), "baselines": baselines, "target": self.target}
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
         """One forward pass over the held-out rows per model."""
@@ -138,12 +144,9 @@ class EvaluateHeldOut(ArtifactStage):
 
         everything = inputs.rows["all"]
         held = np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
-        if not len(held):
-            raise DataError(
-                "no row is held out: the share is too small for these sources. Raise `evaluate.held_out`."
-            )
         frame = everything.take(["input_ids", "supervised", "source"], held)
         rows, sources = token_rows(frame), frame["source"].to_list()
+        of_target = np.array([source == self.target for source in sources])
         models: Mapping[str, Path | None] = {
             "before": None,
             "selected": inputs.artifacts["adapter"],
@@ -153,8 +156,12 @@ class EvaluateHeldOut(ArtifactStage):
         losses: dict[str, Any] = {}
         for number, (name, tuned) in enumerate(models.items()):
             tell(number, len(models), number * tokens)
-            losses[name] = held_out_losses(load_tuned(self.model.load(), tuned), rows, sources).as_dict()
+            found = held_out_losses(load_tuned(self.model.load(), tuned), rows, sources)
+            losses[name] = found.where(~of_target).as_dict()
+            if of_target.any():
+                losses[name]["target"] = asdict(found.by_source[sources[of_target.argmax()]])
         tell(len(models), len(models), len(models) * tokens)
-        report = {"held_out_rows": len(rows), "unit": "nats per supervised token", "losses": losses}
+        held_out_rows = int((~of_target).sum())
+        report = {"held_out_rows": held_out_rows, "unit": "nats per supervised token", "losses": losses}
         (out / "eval.json").write_text(json.dumps(report, indent=1) + "\n")
         return report

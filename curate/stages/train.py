@@ -29,6 +29,17 @@ class Tuning:
         """Everything but the rows."""
         return {**self.spec.identity(), "model": self.model.identity(), "seed": self.seed}
 
+    def draws(self, inputs: Inputs) -> NDArray[np.int64]:
+        """What the selection trains on in one epoch, int64 [draws], indices of the living rows.
+
+        The schedule, where there is one; without one every row once, shuffled.
+        """
+        positions = inputs.pool.positions
+        if "schedule" not in inputs.artifacts:
+            return np.random.default_rng(derive(self.seed, "order")).permutation(len(positions))
+        scheduled = pl.read_parquet(inputs.artifacts["schedule"] / SCHEDULE)["position"].to_numpy()
+        return np.searchsorted(positions, scheduled)
+
     def run(
         self, rows: list[TokenRow], draws: NDArray[np.int64], out: Path, work: Path, tell: Tell
     ) -> dict[str, Any]:
@@ -76,17 +87,6 @@ class TrainSelection(ArtifactStage):
         return self.tuning.identity()
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
-        """Train on the schedule's draws; without a schedule on every row once, shuffled."""
-        frame = inputs.pool.frame(["input_ids", "supervised"])
-        draws = scheduled_draws(inputs, frame["position"].to_numpy())
-        if draws is None:
-            draws = np.random.default_rng(derive(self.tuning.seed, "order")).permutation(frame.height)
-        return self.tuning.run(token_rows(frame), draws, out, work, tell)
-
-
-def scheduled_draws(inputs: Inputs, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The schedule as indices into ascending `positions`, int64 [draws]; None where nothing was mixed."""
-    if "schedule" not in inputs.artifacts:
-        return None
-    scheduled = pl.read_parquet(inputs.artifacts["schedule"] / SCHEDULE)["position"].to_numpy()
-    return np.searchsorted(positions, scheduled)
+        """Train on the schedule's draws."""
+        rows = token_rows(inputs.pool.frame(["input_ids", "supervised"]))
+        return self.tuning.run(rows, self.tuning.draws(inputs), out, work, tell)

@@ -1,12 +1,20 @@
 """Random subsets of equal tokens, and of equal lengths."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import DataError
-from curate.numerics.baselines import length_bins, length_matched, random_to_tokens
+from curate.numerics.baselines import (
+    length_bins,
+    length_matched,
+    random_to_tokens,
+    repeated_to_tokens,
+    rounds,
+)
 
 
 def histogram(lengths: np.ndarray, reference: np.ndarray, bins: int) -> list[int]:
@@ -14,19 +22,19 @@ def histogram(lengths: np.ndarray, reference: np.ndarray, bins: int) -> list[int
     return np.bincount(np.searchsorted(edges, lengths, side="right"), minlength=len(edges) + 1).tolist()
 
 
-def test_random_takes_the_smallest_keys_until_the_next_does_not_fit() -> None:
+@pytest.mark.parametrize(("tokens", "expected"), [(13, [3, 1]), (8, [3]), (9, [3, 1]), (17, [3, 1, 0])])
+def test_random_takes_the_smallest_keys_that_come_nearest(tokens: int, expected: list[int]) -> None:
+    """Row 2 (1 token) may be nearer, but stands behind row 0."""
     lengths, keys = np.array([5, 9, 1, 4]), np.array([0.3, 0.2, 0.9, 0.1])
-    assert random_to_tokens(lengths, keys, 13).tolist() == [3, 1]
-
-
-def test_random_stops_at_the_first_that_does_not_fit() -> None:
-    """Row 2 (1 token) would fit, but stands behind row 0 that does not."""
-    lengths, keys = np.array([5, 9, 1, 4]), np.array([0.3, 0.2, 0.9, 0.1])
-    assert random_to_tokens(lengths, keys, 14).tolist() == [3, 1]
+    assert random_to_tokens(lengths, keys, tokens).tolist() == expected
 
 
 def test_random_can_take_everything() -> None:
     assert len(random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 14)) == 2
+
+
+def test_random_takes_a_row_at_least() -> None:
+    assert random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 1).tolist() == [1]
 
 
 def test_random_beyond_the_pool_is_an_error_with_both_numbers() -> None:
@@ -34,9 +42,33 @@ def test_random_beyond_the_pool_is_an_error_with_both_numbers() -> None:
         random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 15)
 
 
-def test_random_that_holds_no_row_is_an_error() -> None:
-    with pytest.raises(DataError, match="first row, 9 tokens. Got 8"):
-        random_to_tokens(np.array([5, 9]), np.array([0.3, 0.2]), 8)
+def test_rounds_of_repeated_draws() -> None:
+    found = [(rows.tolist(), times) for rows, times in rounds(np.array([7, 2, 7, 4, 2, 7, 7, 7]))]
+    assert found == [([2, 4, 7], 1), ([2, 7], 1), ([7], 3)]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_rounds_together_are_the_draws(draws: list[int]) -> None:
+    found = rounds(np.array(draws))
+    assert sorted(np.concatenate([np.tile(rows, times) for rows, times in found]).tolist()) == sorted(draws)
+    assert all(set(later) < set(earlier) for (earlier, _), (later, _) in pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (15, [2, 0, 1]),
+        (7, [2, 0, 1]),
+        (30, [2, 0, 1, 2, 0, 1]),
+        (33, [2, 0, 1, 2, 0, 1, 2]),
+        (6, [2, 0]),
+        (1, [2]),
+    ],
+)
+def test_draws_are_repeated_or_cut_to_the_nearest(tokens: int, expected: list[int]) -> None:
+    """Of 1, 9 and 5 tokens; off by less than 9, they stay as they are."""
+    lengths = np.array([1, 9, 5])
+    assert repeated_to_tokens(lengths, np.array([2, 0, 1]), tokens).tolist() == expected
 
 
 def test_bins_split_the_reference_evenly() -> None:
