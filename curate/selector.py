@@ -20,8 +20,8 @@ Order = Literal["highest", "lowest"]
 Allocation = Literal["proportional", "equal"]
 
 PLAIN_COLUMNS = frozenset(
-    {"position", "uid", "id", "source", "group", "messages", "tools", "rejected", "prompt", "response"}
-    | {"record", "tokens", "supervised_tokens", "cluster", "cluster_distance"}
+    {"position", "uid", "id", "source", "group", "start", "messages", "tools", "rejected", "prompt"}
+    | {"response", "record", "tokens", "supervised_tokens", "cluster", "cluster_distance"}
 )
 """Columns of a row whose names have no dot; every other name without a dot is a scorer's."""
 

@@ -107,13 +107,15 @@ def read_shard(
                 }
             )
             continue
+        start = row.start
         columns.append(
             (
                 base | ordinal,
                 row.uid,
                 f"{named}{ordinal}" if row.id is None else row.id,
                 spec.name,
-                row.group_key,
+                start if row.group is None else row.group,
+                start,
                 dumps(row.messages).decode(),
                 None if row.tools is None else dumps(row.tools).decode(),
                 None if row.rejected is None else dumps(row.rejected).decode(),

@@ -5,9 +5,9 @@ uid are interchangeable everywhere, for scoring and for training. So `train` fla
 is learned, and extras such as `tool_calls`, which a chat template may print, are part of it; `id`,
 `source`, metadata, the order of keys and the format are not.
 
-Group. Rows of one group never stand on both sides of a split. It is the user's group field where one is
-mapped, else a hash of the normalised start of the conversation: the first user turn, lower-cased, white
-space collapsed. Conversations that share a start are thereby one group, under any system prompt.
+Group. Rows of one group never stand on both sides of a split, nor do rows of one start. `start` is a hash of
+the normalised start of the conversation: the first user turn, lower-cased, white space collapsed, under any
+system prompt. `group` is the user's group field where one is mapped, else the start.
 A first user turn of less than `SHORT_START` characters ("hi") says too little: then the start is
 everything from the beginning, system turn included, up to the turn at which that many characters are
 reached, and at most all before the last assistant turn. A `text` row, and a row without a user turn, takes
@@ -58,10 +58,8 @@ class Row:
         return blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
     @property
-    def group_key(self) -> str:
-        """The user's group, else 32 hexadecimal characters; see the module."""
-        if self.group is not None:
-            return self.group
+    def start(self) -> str:
+        """32 hexadecimal characters; see the module."""
         return blake2b(normalised(_start(self)).encode(), digest_size=16).hexdigest()
 
 
@@ -113,6 +111,7 @@ ROW_COLUMNS: dict[str, pl.DataType] = {
     "id": pl.String(),
     "source": pl.String(),
     "group": pl.String(),
+    "start": pl.String(),
     "messages": pl.String(),
     "tools": pl.String(),
     "rejected": pl.String(),

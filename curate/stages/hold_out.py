@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from curate.errors import DataError
@@ -23,10 +24,11 @@ class HoldOut(PoolStage):
     target files). target: the one of them with the target examples, which no evaluation can do with alone.
 
     A group is never split: a pool row that shares its group with a held-out row of any source leaves the
-    pool too. Groups are drawn by a hash of (seed, group), so that adding rows to a pool moves no other
-    group. They are taken in this order, each whole, but for those that would bring a source above its
-    share: these are passed over. Only where no group of a source fits is its smallest one held out, and a
-    warning says so; if that is more than half of the source, the run stops.
+    pool too, and so does one that starts as a held-out row does, whatever groups they are in. Groups are
+    drawn by a hash of (seed, group), so that adding rows to a pool moves no other group. They are taken in
+    this order, each whole, but for those that would bring a source above its share: these are passed over.
+    Only where no group of a source fits is its smallest one held out, and a warning says so; if that is more
+    than half of the source, the run stops.
     """
 
     fraction: float
@@ -36,8 +38,8 @@ class HoldOut(PoolStage):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Group and source."""
-        return frozenset({"group", "source"})
+        """Group, start and source."""
+        return frozenset({"group", "start", "source"})
 
     @property
     def adds(self) -> frozenset[str]:
@@ -52,7 +54,7 @@ class HoldOut(PoolStage):
     def identity(self) -> dict[str, Any]:
         """Share, reserved sources, seed. Where nothing is drawn, how it would be does not count."""
         drawn = {"fraction": self.fraction, "seed": self.seed, "drawn": "groups that fit"}
-        return {"version": 1, "reserved": list(self.reserved), **(drawn if self.fraction else {})}
+        return {"version": 2, "reserved": list(self.reserved), **(drawn if self.fraction else {})}
 
     def predicted_rows(self, rows: int) -> int:
         """Less the share."""
@@ -74,7 +76,9 @@ class HoldOut(PoolStage):
                 f"no row is held out to evaluate on: a share of {self.fraction:g} is less than a row of each "
                 "source. Raise `evaluate.held_out`, or give files to evaluate on: `evaluate.sources`."
             )
-        shares = frame["group"].is_in(frame.filter(held)["group"].unique().implode())
+        shares = pl.Series(np.zeros(frame.height, dtype=bool))
+        for key in ("group", "start"):  # a group that one file names says nothing of a file that does not
+            shares |= frame[key].is_in(frame.filter(held)[key].unique().implode())
         if (held | shares).all():
             raise DataError(
                 f"all {frame.height:,} rows are held out or share a group with a held-out row; none is left to select"

@@ -83,7 +83,14 @@ def test_exact_duplicates_share_uid_and_group_across_formats(tmp_path: Path) -> 
     ]
     pq.write_table(pa.Table.from_pylist([{"messages": messages}]), tmp_path / "c.parquet")
     frames = [shards(resolved(tmp_path / name))[0] for name in ("a.jsonl", "b.jsonl", "c.parquet")]
-    assert pl.concat(frames).select("uid", "group").unique().height == 1
+    assert pl.concat(frames).select("uid", "group", "start").unique().height == 1
+
+
+def test_a_mapped_group_stands_beside_the_start(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", {**PAIR, "doc": "d7"}, PAIR)
+    frame, _ = shards(resolved(tmp_path / "a.jsonl", columns={"group": "doc"}))
+    assert frame["group"].to_list() == ["d7", frame["start"][0]]
+    assert frame["start"].n_unique() == 1
 
 
 def test_null_members_of_typed_records_do_not_count(tmp_path: Path) -> None:

@@ -78,40 +78,36 @@ def test_normalised() -> None:
 def test_same_prompt_is_one_group_whatever_case_space_answer_and_system() -> None:
     one = chat(f"user:{LONG}", "assistant:b")
     two = chat("system:You are kind.", f"user:  {LONG.upper()}\n", "assistant:c")
-    assert one.group_key == two.group_key
+    assert one.start == two.start
 
 
 def test_conversations_that_share_their_start_are_one_group() -> None:
     one = chat(f"user:{LONG}", "assistant:b")
     two = chat(f"user:{LONG}", "assistant:c", "user:and why?", "assistant:d")
-    assert one.group_key == two.group_key
+    assert one.start == two.start
 
 
 def test_other_prompt_is_another_group() -> None:
-    assert chat(f"user:{LONG}", "assistant:b").group_key != chat(f"user:{LONG}!", "assistant:b").group_key
+    assert chat(f"user:{LONG}", "assistant:b").start != chat(f"user:{LONG}!", "assistant:b").start
 
 
 def test_short_start_reads_on_until_it_says_something() -> None:
     one = chat("user:hi", "assistant:hello", "user:" + "a" * SHORT_START, "assistant:x")
     two = chat("user:hi", "assistant:hello", "user:" + "b" * SHORT_START, "assistant:x")
-    assert one.group_key != two.group_key
+    assert one.start != two.start
 
 
 def test_short_start_stops_once_it_says_something() -> None:
     start = ("user:hi", "assistant:" + "a" * SHORT_START)
-    assert chat(*start, "user:b", "assistant:x").group_key == chat(*start, "user:c", "assistant:x").group_key
+    assert chat(*start, "user:b", "assistant:x").start == chat(*start, "user:c", "assistant:x").start
 
 
 def test_short_start_never_reads_the_last_answer() -> None:
-    assert chat("user:hi", "assistant:a").group_key == chat("user:hi", "assistant:b").group_key
-
-
-def test_user_group_wins() -> None:
-    assert chat("user:a", "assistant:b", group="mine").group_key == "mine"
+    assert chat("user:hi", "assistant:a").start == chat("user:hi", "assistant:b").start
 
 
 def test_text_rows_group_by_their_text() -> None:
-    assert plain_text("A b").group_key == plain_text("a  b").group_key != plain_text("c").group_key
+    assert plain_text("A b").start == plain_text("a  b").start != plain_text("c").start
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def hold_out(
     reserved: tuple[str, ...] = (),
     target: str | None = None,
     seed: int = 0,
+    starts: Any = None,
 ) -> tuple[pl.DataFrame, PoolResult]:
     """groups: for each source the sizes of its groups, none shared; or names of groups, one per row."""
     rows: list[dict[str, Any]] = []
@@ -26,7 +27,11 @@ def hold_out(
         for number, size in enumerate(sizes):
             names = [size] if isinstance(size, str) else [f"{source}-{number}"] * size
             rows += [{"source": source, "group": name} for name in names]
-    frame = pl.DataFrame(rows).with_row_index("position")
+    frame = (
+        pl.DataFrame(rows)
+        .with_row_index("position")
+        .with_columns(start=pl.col("group") if starts is None else starts)
+    )
     stage = HoldOut("hold_out", None, Resources(), fraction, reserved, target, seed)
     reader: Any = Memory(frame)
     result = stage.apply(reader)
@@ -106,3 +111,12 @@ def test_a_target_alone_needs_no_evaluation() -> None:
 def test_a_pool_that_shares_all_its_groups_is_refused() -> None:
     with pytest.raises(DataError, match="none is left to select"):
         hold_out({"a": [*"xy"], "dev": [*"xy"]}, 0.0, ("dev",))
+
+
+def test_a_row_that_starts_as_a_held_out_one_is_kept_away_whatever_its_group() -> None:
+    """The pool's file names documents, the evaluation's does not: the same row is in two groups."""
+    groups: Any = {"a": ["d1", "d2"], "test": ["s1"]}
+    found, result = hold_out(groups, 0.0, reserved=("test",), starts=pl.Series(["s1", "s2", "s1"]))
+    assert found["held_out"].to_list() == [False, False, True]
+    assert found[DROP].is_null().to_list() == [False, True, False]
+    assert result.notes == {"held_out": 1, "kept_away": 1}
