@@ -58,7 +58,7 @@ class Band(Selector):
         )
 
     def select(self, pool: Pool) -> Selection:
-        """The band, or the rows drawn in it. Raises DataError where no row has a score."""
+        """The band, or the rows drawn in it. Raises DataError where no row has a score, or none lies in it."""
         column = column_of(self.by)
         values = pool.values(column)
         if np.isnan(values).all():
@@ -74,6 +74,11 @@ class Band(Selector):
         )  # fmt: skip
         inside = pl.col("value").is_between(pl.col("low"), pl.col("high")).fill_null(value=False)
         band = np.flatnonzero(frame.select(inside).to_series().to_numpy())
+        if not len(band):
+            raise DataError(
+                f"no row's `{label_of(column)}` lies between the quantiles {self.low:g} and {self.high:g}: "
+                f"{np.count_nonzero(~np.isnan(values))} values are too few. Widen the band."
+            )
         value = pl.format("{} {}", pl.lit(label_of(column)), "text")
         lower, upper = (
             pl.col(name).round_sig_figs(4).cast(pl.String).str.strip_suffix(".0") for name in ("low", "high")

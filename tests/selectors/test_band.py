@@ -78,6 +78,11 @@ def test_no_scores_at_all_is_an_error() -> None:
         Band(by="a").select(pool_of({"score.a": [None, None]}))
 
 
+def test_a_band_between_two_rows_is_an_error() -> None:
+    with pytest.raises(DataError, match="no row's `a` lies between the quantiles 0.2 and 0.9: 2 values"):
+        Band(by="a", low=0.2, high=0.9).select(pool_of({"score.a": [1.0, 2.0, None]}))
+
+
 def test_an_empty_band_is_refused() -> None:
     with pytest.raises(ValueError, match="`low` must be below `high`. Got 0.5 and 0.5"):
         Band(by="el2n", low=0.5, high=0.5)
