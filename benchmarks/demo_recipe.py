@@ -1,7 +1,7 @@
 """Which selection does best on the demo's pool: `python benchmarks/demo_recipe.py`.
 
 Every candidate takes the place of the last selection of configs/demo.yaml, at the same budget, for several
-seeds (which also change the thousand or so rows that the cascade scores, and the order of training). Beside
+seeds (which also change the 500 rows that the cascade scores, and the order of training). Beside
 each stands a length-matched random subset of as many tokens. Held-out loss, mean over the four sources, in
 nats per supervised token; lower is better. What was run before is read from the store.
 """
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, metavar="CANDIDATE", help="only these")
-    parser.add_argument("--budget", default="4500 tokens", help="for each, whatever was dropped before")
+    parser.add_argument("--budget", default="3000 tokens", help="for each, whatever was dropped before")
     parser.add_argument("--no-baselines", action="store_true")
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())

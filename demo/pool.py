@@ -101,16 +101,16 @@ def cut_off(record: Record) -> str:
 
 
 SOURCES = (
-    Source("chat", "chat.jsonl.zst", chat, sharegpt, (cut_off, without("conversations")), 40, share=0.42),
+    Source("chat", "chat.jsonl.zst", chat, sharegpt, (cut_off, without("conversations")), 32, share=0.42),
     Source(
         "translations", "translations.json", translations, alpaca,
-        (without("output"), emptied("output")), 40, share=0.37,
+        (without("output"), emptied("output")), 32, share=0.37,
     ),
     Source(
         "functions", "functions.parquet", functions, prompt_completion,
-        (emptied("completion"), emptied("completion", None)), 40, share=0.21,
+        (emptied("completion"), emptied("completion", None)), 32, share=0.21,
     ),
-    Source("human_eval", "human_eval.jsonl", problems, messages, (cut_off,), 24, fixed=44),
+    Source("human_eval", "human_eval.jsonl", problems, messages, (cut_off,), 12, fixed=44),
 )  # fmt: skip
 
 

@@ -70,10 +70,9 @@ class Ray(Runner):
         """One Ray task; waits for it."""
         self._start()
         cpus, gpus, _ = self._share(resources, uses_model, 1)
-        in_a_process_of_its_own = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(
-            _guarded
-        )
-        reference = in_a_process_of_its_own.remote(function)
+        options = {"max_calls": 1} if uses_model else {}  # the process, and with it the model's memory, ends
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, **options)(_guarded)
+        reference = remote.remote(function)
         try:
             with _lost_workers_told():
                 return _result(ray.get(reference))
