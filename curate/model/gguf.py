@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import shutil
@@ -38,10 +40,10 @@ def convert(gguf: Path, cache_dir: Path | None = None) -> Path:
     if target.is_dir():
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    logger.info("converting %s to safetensors, once, into %s", gguf.name, target)
+    logger.warning("converting %s to safetensors, once, into %s", gguf.name, target)
     working = Path(tempfile.mkdtemp(prefix=f".{gguf.stem}-", dir=cache))
     try:
-        with no_progress_bars():
+        with no_progress_bars(), contextlib.redirect_stderr(io.StringIO()):  # a bar that has no switch
             _write(gguf, working)
         _publish(working, target)
     finally:

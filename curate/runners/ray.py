@@ -70,8 +70,8 @@ class Ray(Runner):
         """One Ray task; waits for it."""
         self._start()
         cpus, gpus, _ = self._share(resources, uses_model, 1)
-        options = {"max_calls": 1} if uses_model else {}  # the process, and with it the model's memory, ends
-        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, **options)(_guarded)
+        calls = 1 if uses_model else 0  # 1: the process ends with the call, and with it the model's memory
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=calls)(_guarded)
         reference = remote.remote(function)
         try:
             with _lost_workers_told():
@@ -100,6 +100,8 @@ class Ray(Runner):
         if self._started:
             return
         if not ray.is_initialized():
+            # At its default, Ray's core prints an error for every actor pool of Ray Data (ray issue 53727).
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             address = os.environ.get("RAY_ADDRESS")
             ray.init(
                 address=address or "local",
