@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from curate.errors import ConfigError
 from curate.options import (
@@ -59,24 +59,21 @@ def plan(
     if as_json:
         print(json.dumps([line.as_dict() for line in lines], indent=1))
         return
-    table = Table("stage", "fingerprint", "state", "rows", "left", "seconds", "peak memory", box=None)
+    columns = ("fingerprint", "rows", "left", "seconds", "memory")
+    table = Table(Column("stage", no_wrap=True), *columns, box=None)
     for line in lines:
+        memory = "?" if line.peak_memory_bytes is None else gibibytes(line.peak_memory_bytes)
+        seconds = "?" if line.seconds is None else f"~{line.seconds:,.1f}"
         table.add_row(
             line.name,
-            line.fingerprint[:12],
-            "stored" if line.cached else "to do",
+            line.fingerprint[:8],
             *("?" if count is None else f"{count:,}" for count in (line.rows, line.left)),
-            "-" if line.cached else "?" if line.seconds is None else f"~{line.seconds:,.1f}",
-            "-"
-            if line.cached
-            else "?"
-            if line.peak_memory_bytes is None
-            else gibibytes(line.peak_memory_bytes),
+            *(("stored", "-") if line.cached else (seconds, memory)),
         )
     console = Console()
     console.print(table)
-    seconds, unknown = total_seconds(lines)
-    console.print(f"To do: about {seconds:,.0f} s, going by earlier runs in {runs}.", highlight=False)
+    total, unknown = total_seconds(lines)
+    console.print(f"To do: about {total:,.0f} s, going by earlier runs in {runs}.", highlight=False)
     if unknown:
         console.print(f"Not known yet (never run here): {', '.join(unknown)}.", highlight=False)
 
