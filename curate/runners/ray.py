@@ -103,13 +103,14 @@ class Ray(Runner):
             # At its default, Ray's core prints an error for every actor pool of Ray Data (ray issue 53727).
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             address = os.environ.get("RAY_ADDRESS")
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                object_store_memory=None if address else OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with _native_stderr_closed():  # where it says that it read this level
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=None if address else False,
+                    object_store_memory=None if address else OBJECT_STORE_BYTES,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
             self._own = True
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -172,6 +173,20 @@ def _cluster_resources() -> dict[str, float]:
 def _nodes() -> list[dict[str, float]]:
     """The resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Without what native code prints to standard error; Python's own errors are raised all the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager
