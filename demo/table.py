@@ -42,9 +42,11 @@ def print_table(run: curate.Run, console: Console) -> None:
     )
     table.add_row("held out", f"{aside.height:,}")
     table.add_row("pool", f"{pool.height:,} rows, {share(pool):.1%} corrupted")
-    for stage, count in rejected.group_by("stage").len().sort("len").iter_rows():
-        inside = rejected.filter(pl.col("stage") == stage)
-        table.add_row(f"dropped by {stage}", f"{count:,} rows, {share(inside):.1%} of them corrupted")
+    for stage in run.stages:
+        inside = rejected.filter(pl.col("stage") == stage["name"])
+        if inside.height:
+            told = f"{inside.height:,} rows, {share(inside):.1%} of them corrupted"
+            table.add_row(f"dropped by {stage['name']}", told)
     table.add_row(
         "selected", f"{selected.height:,} rows, {tokens:,} supervised tokens, {share(selected):.1%} corrupted"
     )
