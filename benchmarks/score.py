@@ -26,6 +26,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,9 @@ def main() -> None:
     for label, wanted in (("rows and responses alone, all scores", both), ("rows, all but ifd", one)):
         passes = sequences(rows, list(wanted))
         ways: dict[str, Timed] = {
-            "ours": lambda wanted=wanted: compute_signals(model, rows, wanted, budget),  # type: ignore[misc]
-            "bare forward": lambda passes=passes: bare(model, passes, budget),  # type: ignore[misc]
-            "bare, lean": lambda passes=passes: bare_lean(model, passes, budget),  # type: ignore[misc]
+            "ours": partial(compute_signals, model, rows, wanted, budget),
+            "bare forward": partial(bare, model, passes, budget),
+            "bare, lean": partial(bare_lean, model, passes, budget),
         }
         found = medians(ways, arguments.repeats, clock)
         comparisons += [(label, name, found["ours"], found[name]) for name in ("bare forward", "bare, lean")]
@@ -202,7 +203,7 @@ def main() -> None:
         model.requires_grad_(False)
         model.get_output_embeddings().requires_grad_(True)
         single: dict[str, Timed] = {
-            f"{name} {frugal}": lambda name=name, frugal=frugal: one_at_a_time(model, name, few, frugal)  # type: ignore[misc]
+            f"{name} {frugal}": partial(one_at_a_time, model, name, few, frugal)
             for name in METHODS
             for frugal in ((True, False) if name in ("donod", "grand") else (True,))
         }

@@ -112,12 +112,20 @@ def _write_slice(entry: Entry, index: int, frame: pl.DataFrame) -> Shard:
     return entry.write_shard(shard_name(index), frame, null_counts(frame), record=False)
 
 
+class _Collector(logging.Handler):
+    def __init__(self, notices: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._notices = notices
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._notices.append(record.getMessage())
+
+
 @contextmanager
 def collected() -> Iterator[list[str]]:
     """What curate's own modules warn of meanwhile (a batch that was halved): told where the run is driven."""
     notices: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: notices.append(record.getMessage())  # type: ignore[method-assign]
+    handler = _Collector(notices)
     logger = logging.getLogger("curate")
     before = logger.propagate
     logger.addHandler(handler)
