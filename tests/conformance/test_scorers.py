@@ -18,14 +18,22 @@ from curate.registry import Registry
 from curate.scorer import PooledSignalScorer, Scorer, SignalScorer, TextScorer
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "compression_ratio": [{"part": "prompt"}, {"part": "all"}],
     "donod": [{"learning_rate": 0.5, "nod_weight": 2.0}],
+    "language": [{"languages": ["fr", "de"], "part": "prompt"}],
     "length": [
         {"unit": unit, "part": part}
         for unit in ("characters", "tokens")
         for part in ("response", "prompt", "all")
     ],
+    "ngram_repetition": [{"unit": "characters", "n": 6, "part": "prompt"}, {"n": 2, "part": "all"}],
+    "overlap": [{"n": 4}],
+    "type_token_ratio": [{"window": None, "part": "all"}, {"window": 5, "part": "prompt"}],
 }
 """Options beyond the defaults. A scorer with a field that has no default must be listed."""
+
+PHRASES = ("the cat sat on the mat", "il dort", "ein alter Hund bellt", "one two, one two, three", "then")
+"""What a token says to text scorers: words of several lengths and languages, and repetition."""
 
 NAMES = Registry().names("scorers")
 CASES = [
@@ -55,7 +63,7 @@ def pool() -> list[TokenRow]:
 
 def frame(rows: Sequence[TokenRow]) -> pl.DataFrame:
     """The columns that text scorers read, made from the tokens."""
-    words = [[f"w{token}" * (token % 3 + 1) for token in row.input_ids] for row in rows]
+    words = [[PHRASES[token % len(PHRASES)] for token in row.input_ids] for row in rows]
     marked = [list(zip(text, row.supervised, strict=True)) for text, row in zip(words, rows, strict=True)]
     return pl.DataFrame(
         {
