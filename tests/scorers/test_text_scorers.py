@@ -195,8 +195,8 @@ def test_both_parts_are_compressed_together() -> None:
 
 
 def test_without_a_prompt_the_response_is_all() -> None:
-    (alone,) = answers(CompressionRatio(), "to be or not")
-    assert CompressionRatio(part="all").score(rows(("", "to be or not"))) == [alone]
+    (alone,) = answers(CompressionRatio(), "to be or not to be")
+    assert CompressionRatio(part="all").score(rows(("", "to be or not to be"))) == [alone]
 
 
 @quick
