@@ -100,27 +100,20 @@ def list_methods(
     as_json: AsJson = False,
 ) -> None:
     """List the methods of a kind (scorers, selectors, mixers, cleaners, clusterers, adapters, pipelines), or runs."""
-    from curate.listing import methods
+    from rich.console import Console
+
+    from curate.listing import methods, print_methods
 
     if kind == "runs":
         commands.list_runs(runs, as_json)
         return
     if kind not in PACKAGES:
         raise ConfigError(f"list: {unknown('kind', kind, [*PACKAGES, 'runs'])}")
-    found = [asdict(method) for method in methods(kind, Registry(tuple(plugins or ())))]
+    found = methods(kind, Registry(tuple(plugins or ())))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps([asdict(method) for method in found], indent=2))
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    columns = [column for column in found[0] if any(method[column] for method in found)] if found else []
-    headers = [Column(column, no_wrap=column == "name", overflow="fold") for column in columns]
-    table = Table(*headers, title=kind)
-    for method in found:
-        texts = [method[column] for column in columns]
-        table.add_row(*(text if isinstance(text, str) else ", ".join(text) for text in texts))
-    Console().print(table)
+    print_methods(found, Console())
 
 
 for command in (commands.plan, commands.run, commands.show, commands.export):

@@ -2,13 +2,13 @@
 
 `scores.parquet` holds every row that was scored, also the losers; `selection.parquet` the rows that
 were kept to the end; `dropped.parquet` the others, each with the stage and the reason;
-`quarantine.jsonl` what could not be read. Texts are not copied.
+`quarantine.jsonl` what could not be read; `health.json` what the scores look like. Texts are not copied.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ import orjson
 import polars as pl
 
 from curate.data.rows import FILE_BITS, RECORD_CHARACTERS
+from curate.health import health
 from curate.stage import DROP
 from curate.stages.mix import SCHEDULE
-from curate.store import Manifest, replacing
+from curate.store import Manifest, replacing, write_json
 
 ADAPTER_CONFIG = "adapter_config.json"
+AGREEMENT = "score.agreement"
+"""How the name of a stage begins whose notes are score -> agreement, as `health` takes it."""
 KEYS = ("position", "uid", "id", "source")
 CARRIED = ("tokens", "supervised_tokens", "cluster", "cluster_distance", "duplicate_of")
 """Columns beside the scores that scores.parquet and selection.parquet carry where they exist."""
@@ -32,12 +35,13 @@ def write_outputs(
     records: Sequence[Mapping[str, Any]],
     files: Sequence[str],
     model: str | None,
+    tell: Callable[[str], None],
 ) -> None:
     """Write all tables and copy the artifacts of a run whose stages are in `records`, in order.
 
-    model: the base model as the run's configuration calls it.
+    model: the base model as the run's configuration calls it. tell: is given each warning on the scores.
     """
-    write_rejected(folder, store, records, files)
+    write_rejected(folder, store, records, files, tell)
     keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
     selection = _survivors(store, records, keys)
     measured = _measured(store, records)
@@ -51,9 +55,13 @@ def write_outputs(
 
 
 def write_rejected(
-    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], files: Sequence[str]
+    folder: Path,
+    store: Path,
+    records: Sequence[Mapping[str, Any]],
+    files: Sequence[str],
+    tell: Callable[[str], None],
 ) -> None:
-    """Write what is known of the rows so far, also of a run that fails: quarantine, dropped, scores."""
+    """Write what is known of the rows so far, also of a run that fails: quarantine, dropped, scores, health."""
     keys = pl.scan_parquet(_shards(store, records[0])).select(KEYS)
     write_quarantine(folder, store, records, files)
     write_dropped(folder, store, records, keys)
@@ -61,6 +69,32 @@ def write_rejected(
     if measured is not None:
         scored = keys.join(measured, on="position", how="inner").sort("position")
         _write(scored, folder / "scores.parquet")
+        write_health(folder, store, records, tell)
+
+
+def write_health(
+    folder: Path, store: Path, records: Sequence[Mapping[str, Any]], tell: Callable[[str], None]
+) -> None:
+    """Write health.json from scores.parquet, and tell each warning.
+
+    Where no stage has tokenised, the characters of the response are a row's length.
+    """
+    table = pl.scan_parquet(folder / "scores.parquet")
+    if "supervised_tokens" not in table.collect_schema():
+        response = pl.scan_parquet(_shards(store, records[0])).select(
+            "position", pl.col("response").str.len_chars().alias("characters")
+        )
+        lengths = table.select("position").join(response, on="position", how="left", maintain_order="left")
+        table = pl.concat([table, lengths.select("characters").collect().lazy()], how="horizontal")
+    rows = {name: record["rows"] for record in records for name in record["adds"]}
+    agreement: dict[str, float | None] = {}
+    for record in records:
+        if record["name"].startswith(AGREEMENT):
+            agreement |= record["notes"]
+    found = health(table, rows, agreement)
+    write_json(folder / "health.json", found.as_dict())
+    for warned in found.warnings:
+        tell(f"warning: {warned.text}")
 
 
 def write_quarantine(

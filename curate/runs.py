@@ -95,12 +95,12 @@ class Run:
     @property
     def evaluation(self) -> Mapping[str, Any]:
         """eval.json: held-out losses before and after, and of the baselines."""
-        path = self.path / "eval.json"
-        if not path.exists():
-            raise CurateError(
-                f"{self.path}: has no eval.json. Its configuration has no `evaluate`, or it is not done."
-            )
-        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+        return self._json("eval.json", "Its configuration has no `evaluate`, or it is not done.")
+
+    @property
+    def health(self) -> Mapping[str, Any]:
+        """health.json: distribution, length correlation and likeness of the scores (see curate.health.Health)."""
+        return self._json("health.json", "Its configuration has no `score`, or it is not done.")
 
     def dataset(self) -> "datasets.Dataset":
         """The selected rows, in pool order, in their original schema."""
@@ -180,6 +180,12 @@ class Run:
             source: None if text is None else pa.ipc.read_schema(pa.py_buffer(b64decode(text)))
             for source, text in self.info["schemas"].items()
         }
+
+    def _json(self, file: str, hint: str) -> Mapping[str, Any]:
+        path = self.path / file
+        if not path.exists():
+            raise CurateError(f"{self.path}: has no {file}. {hint}")
+        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
 
     def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
         path = self.path / file

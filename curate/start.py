@@ -85,7 +85,7 @@ def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
         record("running")
         cast(Pipeline, config.pipeline).run(config, engine)
         model = config.model.path if config.model else None
-        write_outputs(folder, engine.store, engine.records, files, model)
+        write_outputs(folder, engine.store, engine.records, files, model, engine.observer.note)
         record("running")
         _export(folder)
         record("done")
@@ -95,7 +95,7 @@ def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
     except Exception as error:
         record("failed", error=str(error))
         if engine.records:
-            write_rejected(folder, engine.store, engine.records, files)
+            write_rejected(folder, engine.store, engine.records, files, engine.observer.note)
         raise
     finally:
         engine.runner.close()

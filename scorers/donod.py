@@ -5,7 +5,8 @@ Formula: one plain SGD step from the same W for every row, W' = W - eta G, G = d
     DON = ||W'|| - ||W|| = (eta^2 ||G||^2 - 2 eta <W, G>) / (||W'|| + ||W||),
     then TOPSIS over the pool: closeness to (max DON, min NOD). |DON| <= NOD.
 Direction: high is better, in [0, 1]; the authors keep the top 20 to 30 %.
-Cost: the shared forward pass; O(T V min(T, d)) beside it, for T tokens, V logits and width d.
+Cost: 1 forward, shared by all scorers of the pass; O(T V min(T, d)) beside it, for T tokens, V logits
+    and width d.
 Source: Hu et al., DONOD: Efficient and Generalizable Instruction Fine-Tuning for LLMs via Model-Intrinsic
     Dataset Pruning, 2025 (arXiv 2504.14810); norms without a
     backward pass: see curate/model/head.py.

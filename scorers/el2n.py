@@ -4,7 +4,7 @@ Formula: mean over supervised tokens t of ||e_t||_2 with e_t = p_t - onehot(y_t)
     ||e_t||^2 = sum_v p_t(v)^2 - 2 p_t(y_t) + 1. In [0, sqrt 2]: 0 right and sure, sqrt(1 - 1/V) undecided
     among all V tokens, sqrt 2 wrong and sure.
 Direction: high is hard, and the highest is often noise; `higher_is_better` is None. Select a band.
-Cost: the forward pass that all model scores share; O(T V) beside it.
+Cost: 1 forward, shared by all scorers of the pass; O(T V) beside it.
 Source: Paul et al., Deep Learning on a Data Diet: Finding Important Examples Early in Training, 2021
     (arXiv 2107.07075); for language models, per token, as in Adapt-infinity (arXiv 2410.10636).
 Deviations: one model as it is, not the mean over ten networks early in training.

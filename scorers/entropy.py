@@ -2,7 +2,7 @@
 
 Formula: mean over supervised tokens t of -sum_v p_t(v) log p_t(v), in nats per token, in [0, ln V].
 Direction: high is undecided, low is decided (rightly or wrongly); `higher_is_better` is None.
-Cost: the forward pass that all model scores share; O(T V) beside it.
+Cost: 1 forward, shared by all scorers of the pass; O(T V) beside it.
 Source: Maharana et al., Adapt-infinity: Scalable Continual Multimodal Instruction Tuning via Dynamic Data
     Selection, 2024 (arXiv 2410.10636), which offers it among its scoring functions.
 Deviations: the plain mean over the supervised tokens of every turn.

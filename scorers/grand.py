@@ -3,7 +3,8 @@
 Formula: ||G||_F, G = dloss/dW = (1/T) sum_t e_t h_t^T for the mean-token loss and the output head W, by
     ||G||^2 = (1/T^2) sum_{t,s} (e_t . e_s)(h_t . h_s): forward only. A bias of the head counts too.
 Direction: high is hard or noise, low is already learnt; `higher_is_better` is None. Select a band.
-Cost: the shared forward pass; O(T V min(T, d)) beside it, for T tokens, V logits and width d.
+Cost: 1 forward, shared by all scorers of the pass; O(T V min(T, d)) beside it, for T tokens, V logits
+    and width d.
 Source: Paul et al., Deep Learning on a Data Diet: Finding Important Examples Early in Training, 2021
     (arXiv 2107.07075); the norm without a
     backward pass: see curate/model/head.py.

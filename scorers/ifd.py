@@ -4,7 +4,8 @@ Formula: loss(y | x) / loss(y): the mean loss of the response after its prompt o
 Direction: the paper keeps the highest below 1: the prompt helps least there. Above 1 the prompt
     misleads: drop those rows with a selector (`band`, `threshold`). On noisy data the low end is the
     cleaner one, so `higher_is_better` is None and a selector must say which.
-Cost: the shared forward pass, and a second one over the response alone; O(T V) beside them.
+Cost: 2 forwards, shared by all scorers of the pass: the whole row and the response alone; O(T V) beside
+    them.
 Source: Li et al., From Quantity to Quality (Cherry LLM), 2023 (arXiv 2308.12032); Superfiltering, 2024
     (arXiv 2402.00530).
 Deviations: both means run over the same tokens. Alone, the first response token has no context unless

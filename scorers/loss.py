@@ -3,7 +3,7 @@
 Formula: mean over supervised tokens t of -log p_t(y_t), in nats per token.
 Direction: high is surprising (hard, rare, or noise), low is what the model already expects; neither end
     is the good one, so `higher_is_better` is None.
-Cost: the forward pass that all model scores share; O(T V) beside it.
+Cost: 1 forward, shared by all scorers of the pass; O(T V) beside it.
 Source: maximum likelihood.
 Deviations: none. A token at the very start of a row has no context and does not count, as in training.
 """

@@ -2,7 +2,7 @@
 
 Formula: exp(mean over supervised tokens t of -log p_t(y_t)); the exponential is taken last, in float64.
 Direction: lower is better, as POINTS filters: keep the rows of lowest perplexity.
-Cost: the forward pass that all model scores share; O(T V) beside it.
+Cost: 1 forward, shared by all scorers of the pass; O(T V) beside it.
 Source: Liu et al., POINTS: Improving Your Vision-language Model with Affordable Strategies, 2024
     (arXiv 2409.04828): keep the lowest fifth.
 Deviations: POINTS measures pre-training documents with a separate model; here it is the supervised

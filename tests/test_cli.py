@@ -8,6 +8,7 @@ from pathlib import Path
 
 import plugin_folder
 import pytest
+from pools import write_jsonl
 
 from curate.cli import app, main
 from curate.errors import ConfigError, CurateError, DataError
@@ -109,6 +110,7 @@ def test_list_says_what_a_scorer_is(folder: Path, capsys: pytest.CaptureFixture[
     assert listed["toy_words"] == {
         "name": "toy_words",
         "better": "two-sided",
+        "cost": "none.",
         "reads": ["prompt", "response"],
         "fields": ["rate", "rows", "fast"],
         "summary": "Words of the response.",
@@ -117,13 +119,19 @@ def test_list_says_what_a_scorer_is(folder: Path, capsys: pytest.CaptureFixture[
     assert listed["toy_plain"]["better"] == "higher"
 
 
+def test_list_prints_no_cost_that_is_not_stated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code("list", "scorers", "--plugins", str(folder / "mine"), "--json")
+    listed = {method["name"]: method for method in json.loads(capsys.readouterr().out)}
+    assert listed["toy_plain"]["cost"] == ""
+
+
 def test_list_marks_required_fields(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code("list", "selectors", "--plugins", str(folder / "mine"), "--json")
     listed = {method["name"]: method for method in json.loads(capsys.readouterr().out)}
     assert listed["toy_best"]["fields"] == ["by*", "budget*", "k", "weights"]
 
 
-def test_list_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code("list", "adapters", "--plugins", str(folder / "mine")) == 0
     assert "toy_rank" in capsys.readouterr().out
 
@@ -131,6 +139,50 @@ def test_list_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_list_of_an_unknown_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert code("list", "scorer") == 2
     assert "unknown kind `scorer`. Did you mean `scorers`?" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> Path:
+    """A run of 60 rows whose scores `toy_words` and `length` are one."""
+    from curate.api import run
+
+    rows = [{"prompt": "Say", "completion": "ha " * count} for count in range(1, 61)]
+    write_jsonl(folder / "chat.jsonl", rows)
+    config = {
+        "name": "told",
+        "plugins": [str(folder / "mine")],
+        "sources": [{"name": "chat", "path": str(folder / "chat.jsonl")}],
+        "stages": [{"score": ["toy_words", "length"]}],
+    }
+    return run(config, runs=folder / "runs", runner="local").path
+
+
+def test_show_tells_of_the_scores(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert code("show", str(finished), "--health") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "60 scored rows"
+    spread, alike = (line.split() for line in lines if line.strip().startswith("toy_words"))
+    assert spread == ["toy_words", "0", "60", "3.95", "30.5", "57", "0"]
+    assert alike == ["toy_words", "1.000", "-", "1.000", "length"]
+    assert "warning: score.length and score.toy_words put the rows in the same order" in " ".join(lines)
+
+
+def test_show_health_as_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("show", str(finished), "--health", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((finished / "health.json").read_bytes())
+
+
+def test_show_points_to_the_warnings(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("show", str(finished)) == 0
+    assert f"scores: 3 warnings, see `curate show {finished.name} --health`" in capsys.readouterr().out
+
+
+def test_show_of_a_row_and_of_health_at_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("show", str(finished), "--health", "--row", "chat:0") == 2
+    assert "--row and --health exclude each other" in capsys.readouterr().err
 
 
 def test_schema_is_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

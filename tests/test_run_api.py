@@ -55,6 +55,20 @@ def test_the_evaluation_compares_with_the_baselines(run: curate.Run) -> None:
     assert list(run.evaluation["losses"]) == ["before", "selected", "random", "length_matched_random"]
 
 
+def test_the_health_is_of_the_scored_rows(run: curate.Run) -> None:
+    scores = run.scores.collect()
+    supervised, tokens = (int(scores[name].sum()) for name in ("supervised_tokens", "tokens"))
+    assert run.health["length"] == "supervised_tokens"
+    assert run.health["supervised_token_fraction"] == supervised / tokens
+    assert set(run.health["scores"]) == {name for name in scores.columns if name.startswith("score.")}
+
+
+def test_a_row_that_a_later_scorer_never_saw_is_no_null(run: curate.Run) -> None:
+    loss, length = (run.health["scores"][name] for name in ("score.loss", "score.length"))
+    assert loss["rows"] < length["rows"] == run.health["rows"]
+    assert loss["nulls"] == 0
+
+
 def test_baselines_trained_on_as_many_tokens(run: curate.Run) -> None:
     tokens = {
         stage["name"]: stage["notes"]["supervised_tokens"]
