@@ -4,8 +4,8 @@ Per score the distribution and how much of it is length; between scores how alik
 Where a stage measured it, the agreement of a score with itself under another precision or seed.
 
 Cost: k scores of n rows take O(k n log n) for sorting each once, and O(k^2 n) additions for the pairs. A
-pair whose missing rows differ is ranked again over the rows that have both. Memory: one column at a time,
-and the ranks of all, 4 bytes each: 10 million rows of 20 scores take 0.8 GB.
+pair whose missing rows differ is ranked again over the rows that have both. Memory: the ranks of all, 4
+bytes each, and some copies of one column. 10 million rows of 6 scores: 16 s on two cores, 0.8 GB.
 """
 
 import math
