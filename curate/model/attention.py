@@ -95,7 +95,7 @@ class AttentionStatistics:
         changed = [name for name in _UNSUPPORTED if others.get(name) is not None]
         if changed:
             self._refuse(f"be plain scaled dot-product attention. Got `{changed[0]}`")
-        layer = getattr(module, "layer_idx", None)
+        layer: Any = getattr(module, "layer_idx", None)
         if layer not in self._layers:
             return
         if layer in self._focus:
@@ -171,7 +171,8 @@ def attention_statistics(
     if _active.get() is not None:
         raise CurateError("attention_statistics must not be nested: leave the one before entering another.")
     AttentionInterface.register(_NAME, _observed_attention)
-    AttentionMaskInterface.register(_NAME, AttentionMaskInterface()["sdpa"])
+    masks: Any = AttentionMaskInterface
+    masks.register(_NAME, masks()["sdpa"])
     rows = lengths.tolist() if isinstance(lengths, Tensor) else lengths
     found = AttentionStatistics(kind, range(total - layers, total), rows, memory_bytes)
     parts = {name: getattr(config, name, None) for name in config.sub_configs}
@@ -206,11 +207,14 @@ def _observed_attention(
     """Scaled dot-product attention, seen by the statistics being collected."""
     from transformers import AttentionInterface
 
+    attention: Any = AttentionInterface
     found = _active.get()
     if found is None:
-        raise CurateError("attention_statistics was left in another thread than the model runs in.")
+        raise CurateError(
+            "The model must run in the thread that entered attention_statistics. It runs in another."
+        )
     found.observe(module, query, key, attention_mask, scaling, **others)
-    output: tuple[Tensor, Tensor | None] = AttentionInterface()["sdpa"](
+    output: tuple[Tensor, Tensor | None] = attention()["sdpa"](
         module, query, key, value, attention_mask, scaling=scaling, **others
     )
     return output
