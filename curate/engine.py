@@ -106,17 +106,18 @@ class Engine:
 
     def _compute(self, planned: Planned, missing: Sequence[str], view: View) -> None:
         stage = planned.stage
+        artifacts = {name: place.folder for name, place in view.artifacts.items()}
         if isinstance(stage, RowStage):
             self._rows(stage, planned, missing, view)
         elif isinstance(stage, SourceStage):
             self._source(stage, planned)
         elif isinstance(stage, PoolStage):
             reader = view.reader()
-            self._whole(planned, lambda entry: pool_task(stage, entry, reader), len(reader), "rows")
+            self._whole(planned, lambda entry: pool_task(stage, entry, reader, artifacts), len(reader), "rows")
         elif isinstance(stage, ArtifactStage):
             inputs = Inputs(
                 view.reader(),
-                {name: place.folder for name, place in view.artifacts.items()},
+                artifacts,
                 {name: view.reader(rows) for name, rows in view.named_rows.items()},
             )
             self._whole(planned, lambda entry: artifact_task(stage, entry, inputs), 0, stage.unit)
@@ -125,6 +126,7 @@ class Engine:
 
     def _rows(self, stage: RowStage, planned: Planned, missing: Sequence[str], view: View) -> None:
         reader = view.reader()
+        artifacts = {name: place.folder for name, place in view.artifacts.items()}
         rows = len(reader)
         size = shard_rows(rows, stage.min_shard_rows)
         units = [(index, start, min(start + size, rows)) for index, start in enumerate(range(0, rows, size))]
@@ -141,7 +143,7 @@ class Engine:
         for outputs, some in sorted(todo.items()):
             entries = {output: planned.entries[output] for output in outputs}
             for result in self.runner.map(
-                RowTask(stage, reader, entries), some, stage.resources, stage.uses_model
+                RowTask(stage, reader, entries, artifacts), some, stage.resources, stage.uses_model
             ):
                 for output, shard in result["shards"].items():
                     finished[output][shard["file"]] = Shard(**shard)
@@ -149,7 +151,7 @@ class Engine:
                 self._tell(result["notices"])
         for output in missing:
             shards = [finished[output][shard_name(index)] for index, _, _ in units]
-            _seal(planned, output, shards, {}, time.monotonic() - begun)
+            _seal(planned, output, shards, stage.notes(_totals(shards)), time.monotonic() - begun)
 
     def _source(self, stage: SourceStage, planned: Planned) -> None:
         (output, entry) = next(iter(planned.entries.items()))
@@ -257,6 +259,13 @@ def _seal(
             notes=dict(notes),
         )
     )
+
+
+def _totals(shards: Sequence[Shard]) -> Mapping[str, float]:
+    totals = Counter[str]()
+    for shard in shards:
+        totals.update(shard.stats)
+    return totals
 
 
 def _write_kept(entry: Entry, shards: Sequence[Shard]) -> tuple[int, str | None]:

@@ -165,6 +165,8 @@ def _measured(store: Path, records: Sequence[Mapping[str, Any]]) -> pl.LazyFrame
     for record in records:
         for name in record["adds"]:
             if name.startswith("score.") or name in CARRIED:
+                if isinstance(_kind(store, record, name), pl.Array):
+                    continue  # what a row is compared by, many numbers each: it stays in the store
                 latest[name] = record
                 scored = scored or name.startswith("score.")
     if not scored:
@@ -218,6 +220,10 @@ def _shards(store: Path, record: Mapping[str, Any]) -> list[Path]:
     entry = store / record["folder"]
     shards = Manifest.read(entry / "manifest.json").shards
     return [entry / shard.file for shard in shards if shard.file.endswith(".parquet")]
+
+
+def _kind(store: Path, record: Mapping[str, Any], name: str) -> pl.DataType:
+    return pl.read_parquet_schema(_shards(store, record)[0])[name]
 
 
 def _write(frame: pl.LazyFrame, path: Path) -> None:

@@ -17,17 +17,18 @@ from curate.mixer import Mixer
 from curate.numerics.seeds import derive
 from curate.scorer import Scorer
 from curate.selector import Selector
-from curate.spec import Config, ModelSpec, Resources, SourceSpec, StageEntry
+from curate.settings import ModelSpec, Resources, SourceSpec
+from curate.spec import Config, StageEntry
 from curate.stage import Stage
 from curate.stages.clean import clean_stages
 from curate.stages.cluster import Cluster
-from curate.stages.embed import Embed, EmbedRows
+from curate.stages.embed import TARGET_EMBEDDING, Embed, EmbedRows, EmbedTarget
 from curate.stages.evaluate import Evaluate, EvaluateHeldOut, TuneBaseline
 from curate.stages.hold_out import HoldOut
 from curate.stages.ingest import Ingest
 from curate.stages.mix import Mix
 from curate.stages.models import ModelHandle
-from curate.stages.score import score_stages
+from curate.stages.score import Scoring, score_stages
 from curate.stages.select import Select, directions
 from curate.stages.tokenize import Tokenize
 from curate.stages.train import TrainSelection, Tuning
@@ -42,8 +43,10 @@ PROVIDERS = {
     "embedding": "an `embed` stage before it",
     "artifact:adapter": "a `train` stage before it",
     "artifact:schedule": "a `mix` stage before it",
+    f"artifact:{TARGET_EMBEDDING}": "an `embed` stage before it, and `target:`",
     **dict.fromkeys(
-        ("input_ids", "supervised", "tokens", "supervised_tokens"), "`model:` to the configuration"
+        ("input_ids", "supervised", "tokens", "supervised_tokens", "supervised_characters"),
+        "`model:` to the configuration",
     ),
 }
 
@@ -154,7 +157,15 @@ def _expand(
             return [stage for method in cleaners for stage in clean_stages(method, index, resources)]
         if kind == "score":
             scorers = cast(tuple[Scorer, ...], methods)
-            return score_stages(scorers, index, resources, model, config.max_null_fraction)
+            shared = Scoring(
+                model,
+                config.tokens,
+                TARGET_SOURCE if config.target else None,
+                config.max_null_fraction,
+                config.agreement_rows,
+                directions(known),
+            )
+            return score_stages(scorers, index, resources, shared, derive(config.seed, "score"))
         if kind == "select":
             selector = cast(Selector, methods[0])
             selector.check(known)
@@ -166,7 +177,10 @@ def _expand(
                 raise ConfigError(
                     "embed: `model: states` reads the run's model, and there is none. Add `model:`."
                 )
-            return [EmbedRows("embed", index, resources, spec, handle)]
+            rows = EmbedRows("embed", index, resources, spec, handle)
+            if not config.target:
+                return [rows]
+            return [rows, EmbedTarget("embed.target", index, resources, rows, TARGET_SOURCE)]
         if kind == "cluster":
             clusterer = cast(Clusterer, methods[0])
             return [Cluster(f"cluster.{clusterer.name}", index, resources, clusterer, seed)]

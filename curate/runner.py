@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from curate.spec import Resources
+from curate.settings import Resources
 
 
 class Task(Protocol):

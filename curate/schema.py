@@ -9,7 +9,8 @@ from typing import Any
 from curate.component import Component
 from curate.methods import METHOD_MARKER, METHODS_OF, SEVERAL, STAGE_CLASSES, STAGE_KINDS, stage_class
 from curate.registry import PACKAGES, Registry
-from curate.spec import STAGE_MARKER, Config, Resources
+from curate.settings import Resources
+from curate.spec import STAGE_MARKER, Config
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -21,7 +21,8 @@ Allocation = Literal["proportional", "equal"]
 
 PLAIN_COLUMNS = frozenset(
     {"position", "uid", "id", "source", "group", "start", "messages", "tools", "rejected", "prompt"}
-    | {"response", "record", "tokens", "supervised_tokens", "cluster", "cluster_distance"}
+    | {"response", "record", "tokens", "supervised_tokens", "supervised_characters", "cluster"}
+    | {"cluster_distance"}
 )
 """Columns of a row whose names have no dot; every other name without a dot is a scorer's."""
 
@@ -97,6 +98,15 @@ class Pool:
                 f"column `{column}` must hold numbers to rank by. Got {example!r} ({wrong.sum()} such rows)."
             )
         return numbers.fill_null(float("nan")).to_numpy()
+
+    def vectors(self, column: str) -> NDArray[np.float32]:
+        """A column of vectors, float32 [rows, d], NaN where null."""
+        series = self._column(column)
+        known = series.is_not_null().to_numpy()
+        width = series.dtype.shape[0] if isinstance(series.dtype, pl.Array) else 0
+        found = np.full((len(series), width), np.nan, dtype=np.float32)
+        found[known] = series.drop_nulls().to_numpy()
+        return found
 
     def texts(self, column: str) -> pl.Series:
         """A column as text for reasons, String [rows]; numbers to four digits."""

@@ -16,10 +16,13 @@ import polars as pl
 
 from curate.reader import Reader
 from curate.runner import Task
-from curate.spec import Resources
+from curate.settings import Resources
 from curate.store import Entry, Shard
 
 DROP = "drop_reason"
+
+Artifacts = Mapping[str, Path]
+"""The artifacts made so far: name -> folder."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,21 @@ class RowStage(Stage, ABC):
         """The smallest shard worth a file: small where a row is dear."""
         return 64 if self.uses_model else 4096
 
-    @abstractmethod
-    def setup(self) -> Any:
+    def setup(self, artifacts: Artifacts) -> Any:
         """What a worker makes once and hands to every `apply`."""
+        return None
 
     @abstractmethod
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """The columns of the named outputs for these rows, in their order. Pure."""
+
+    def counts(self, state: Any) -> Mapping[str, float]:
+        """What the last `apply` cost, for the ledger of its shard; sums over shards mean something."""
+        return {}
+
+    def notes(self, totals: Mapping[str, float]) -> Mapping[str, Any]:
+        """What to say of the whole stage, as JSON values, from the sums of all that its shards counted."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -139,8 +150,8 @@ class PoolStage(Stage, ABC):
     """Looks at columns of all living rows at once."""
 
     @abstractmethod
-    def apply(self, pool: Reader) -> PoolResult:
-        """Pure: reads columns, returns columns."""
+    def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
+        """Pure: reads columns and artifacts, returns columns."""
 
 
 @dataclass(frozen=True)

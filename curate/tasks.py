@@ -15,7 +15,7 @@ import polars as pl
 
 from curate.errors import CurateError
 from curate.reader import Reader
-from curate.stage import DROP, ArtifactStage, Inputs, PoolStage, RowStage
+from curate.stage import DROP, Artifacts, ArtifactStage, Inputs, PoolStage, RowStage
 from curate.store import Entry, Shard, replacing
 
 TARGET_SHARDS = 32
@@ -30,10 +30,11 @@ class RowTask:
     stage: RowStage
     reader: Reader
     entries: Mapping[str, Entry]
+    artifacts: Artifacts
 
     def setup(self) -> Any:
         """The stage's own state."""
-        return self.stage.setup()
+        return self.stage.setup(self.artifacts)
 
     def run(self, unit: tuple[int, int, int], state: Any) -> dict[str, Any]:
         """Read rows start:stop, apply the stage, write a shard per output."""
@@ -47,6 +48,7 @@ class RowTask:
             raise CurateError(f"stage `{self.stage.label}` returned {result.height} rows for {rows.height}")
         tokens = int(rows["tokens"].sum()) if self.stage.uses_model and "tokens" in rows.columns else 0
         stats = {
+            **self.stage.counts(state),
             "tokens": tokens,
             "seconds": time.monotonic() - begun,
             "peak_memory_bytes": peak_memory_bytes(),
@@ -62,12 +64,14 @@ class RowTask:
         return {"shards": shards, "rows": rows.height, "tokens": tokens, "notices": notices}
 
 
-def pool_task(stage: PoolStage, entry: Entry, reader: Reader) -> Callable[[], dict[str, Any]]:
+def pool_task(
+    stage: PoolStage, entry: Entry, reader: Reader, artifacts: Artifacts
+) -> Callable[[], dict[str, Any]]:
     """The work of a pool stage: apply it to all living rows, write its columns."""
 
     def work() -> dict[str, Any]:
         with collected() as notices:
-            result = stage.apply(reader)
+            result = stage.apply(reader, artifacts)
         if result.frame.height != len(reader):
             raise CurateError(f"stage `{stage.label}` returned {result.frame.height} rows for {len(reader)}")
         columns = sorted(stage.adds)

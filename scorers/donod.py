@@ -17,6 +17,7 @@ Deviations: the authors' probe update and weights are not published, so `learnin
 from collections.abc import Mapping
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -44,7 +45,10 @@ class DONOD(PooledSignalScorer):
         after = np.sqrt(np.maximum(norm**2 + growth, 0))
         return {"don": growth / (after + norm), "nod": nod}
 
-    def combine(self, parts: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    def combine(
+        self, parts: Mapping[str, NDArray[np.float64]], rows: pl.DataFrame
+    ) -> Mapping[str, NDArray[np.float64]]:
         """TOPSIS closeness over the pool, float64 [rows], in [0, 1]."""
         criteria = np.column_stack([parts["don"], parts["nod"]])
-        return topsis(criteria, (self.don_weight, self.nod_weight), maximise=(True, False))
+        weights = (self.don_weight, self.nod_weight)
+        return {"score": topsis(criteria, weights, maximise=(True, False))}

@@ -69,11 +69,15 @@ def naive(model: Any, row: TokenRow) -> dict[Signal, NDArray[np.float64]]:
     gradients = torch.autograd.grad(loss, parameters)
     logs = logits.detach().log_softmax(-1)
     residual = logs.exp() - torch.nn.functional.one_hot(ids[at + 1], logits.shape[1])
+    own = logs.gather(1, ids[at + 1, None])
+    margin = own[:, 0].exp() - logs.scatter(1, ids[at + 1, None], -torch.inf).amax(1).exp()
     products = [(p.detach().double() * g).sum() for p, g in zip(parameters, gradients, strict=True)]
     found = {
         Signal.LOG_PROBABILITY: logs.gather(1, ids[at + 1, None])[:, 0],
         Signal.ENTROPY: -(logs.exp() * logs).sum(1),
         Signal.ERROR_NORM: residual.norm(dim=1),
+        Signal.MARGIN: margin,
+        Signal.TARGET_RANK: (logs > own).sum(1),
         Signal.HEAD_GRADIENT_NORM: torch.cat([g.flatten() for g in gradients]).double().norm(),
         Signal.HEAD_WEIGHT_GRADIENT_PRODUCT: torch.stack(products).sum(),
         Signal.HEAD_WEIGHT_NORM: torch.cat([p.detach().flatten() for p in parameters]).double().norm(),

@@ -20,7 +20,7 @@ from curate.marks import Marks
 from curate.methods import MethodOf
 from curate.registry import Registry
 from curate.schema import json_schema
-from curate.spec import ModelSpec, Resources
+from curate.settings import ModelSpec, Resources
 from curate.yaml_document import parse_yaml
 
 HEAD = "name: demo\nplugins: [mine]\npipeline: toy_once\nsources: [{name: chat, path: chat.jsonl}]\n"

@@ -17,7 +17,7 @@ from curate.errors import DataError
 from curate.model import signals
 from curate.progress import Silent
 from curate.runners import ray as ray_runner
-from curate.spec import Resources
+from curate.settings import Resources
 from curate.start import start
 
 SCORED = WHOLE[:8]

@@ -182,3 +182,15 @@ def last_assistant(messages: list[Message]) -> int:
     if all(messages[index].get("train") is False for index in turns):
         raise BadRow("no assistant turn is trained on: all have train false or weight 0")
     return last
+
+
+def exchanges(messages: list[Message]) -> list[tuple[str, str]]:
+    """(instruction, response) of each assistant turn: what was said since the turn before, and the answer."""
+    found, said = [], list[str]()
+    for message in messages:
+        if message["role"] == "assistant":
+            found.append(("\n".join(said), message["content"]))
+            said = []
+        else:
+            said.append(message["content"])
+    return found

@@ -7,11 +7,14 @@ one see autoencoder_training.py.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curate.errors import ConfigError
@@ -116,6 +119,16 @@ class SparseAutoencoder:
         """Reconstructed states [n, width] of codes [n, features]."""
         return torch.addmm(self.pre_bias, codes, self.decoder)
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The parts by the names of the fields, and k: what `of_arrays` makes the same autoencoder from."""
+        parts = {name: getattr(self, name).cpu().numpy() for name in _NAMES}
+        return {**parts, "k": np.array(self.k)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Tensor]) -> "SparseAutoencoder":
+        """From what `arrays` gave, as tensors; others are left alone."""
+        return cls(**{name: arrays[name] for name in _NAMES}, k=int(arrays["k"]))
+
     def save(self, folder: Path) -> None:
         """Write sae_weights.safetensors (W_enc, b_enc, W_dec, b_dec) and config.json; the folder is made."""
         from safetensors.torch import save_file
@@ -142,7 +155,7 @@ class SparseAutoencoder:
         """
         from safetensors.torch import load_file
 
-        file = _weights_file(path)
+        file = weights_file(path)
         config: dict[str, Any] = next((json.loads(one.read_text()) for one in _config_files(file)), {})
         tensors = load_file(file)
         names = {part: _name(file, part, tensors) for part in _NAMES}
@@ -173,7 +186,8 @@ class SparseAutoencoder:
         return cls(**parts, k=kept)
 
 
-def _weights_file(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
+    """The .safetensors file of a folder that has one, or the file itself. Raises ConfigError for none."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if len(files) != 1 or not files[0].is_file():
         raise ConfigError(

@@ -1,57 +1,64 @@
-"""The one pass: every signal that the scorers of a run ask for, from one forward of each row.
+"""The one pass: every signal that the scorers of a run ask for, from one forward of each row and view.
 
 A batch goes through the model without its output head; the head is then applied only where a target
-follows, in chunks of bounded memory (head.py). Rows are cut after their last target, bucketed by
-length and padded on the right, so no mask is needed: a causal model sees no later position.
-The result of a row does not depend on the batch that it was in, beyond rounding.
+follows, in chunks of bounded memory (head_pass.py). Rows are cut after their last target, unless a scorer
+reads states. Where the attention kernel takes rows packed end to end (flash attention) there is no padding;
+elsewhere rows are bucketed by length and padded on the right, so that no mask is needed: a causal model sees
+no later position. The result of a row does not depend on the batch that it was in, beyond rounding.
 """
 
 import logging
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from curate.model.batches import cheapest_batches, pad, run_with_backoff
-from curate.model.head import HeadPass, OutputHead, last_hidden_states
-from curate.model.request import PER_EXAMPLE, Signal, TokenRow, TokenSignals, View
+from curate.errors import CurateError
+from curate.model.batches import run_with_backoff
+from curate.model.cost import forward_flops
+from curate.model.forward import Asked, Batch, Layout, Prefetch, choose_layout, forward, plan_batches
+from curate.model.head import OutputHead
+from curate.model.head_pass import HeadPass
+from curate.model.request import (
+    PER_EXAMPLE,
+    HeadProduct,
+    Readout,
+    Signal,
+    StateReadout,
+    States,
+    TokenRow,
+    TokenSignals,
+    View,
+)
+from curate.model.views import Input, input_of
 
 HEAD_MEMORY_BYTES = 256 << 20
 
-FORWARD_TOKENS = {False: 48, True: 4096}
-"""What one more forward costs, as a number of tokens. On a CPU, measured: 25 ms of bf16 and 50 ms of float32
-for SmolLM2-135M on two cores, which is 36 tokens of either. On a GPU, an estimate: 20 ms of launches."""
-
-ATTENTION_BLOCK = 16
-"""Below float32, batches are as wide as a multiple of this many tokens. Attention kernels round the tail
-of a block differently from a whole one, and 30 layers make 1e-2 of it in the loss of a short response;
-with whole blocks a row's scores were the same to the last bit in any batch (SmolLM2-135M, bf16, CPU)."""
-
-_Found = tuple[dict[Signal, NDArray[np.float64]], dict[Signal, NDArray[np.float64]]]
+_Found = tuple[
+    dict[Signal, NDArray[np.float64]], dict[Signal, NDArray[np.float64]], dict[str, NDArray[np.float64]]
+]
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Throughput:
-    """What passes have cost so far. tokens: forward, without padding; padded_tokens: with it."""
+    """What passes have cost so far. tokens: forward, without padding; padded_tokens: with it.
+
+    flops: of matrix products, as cost.py counts them. packed_tokens: of those forward, in packed batches.
+    """
 
     rows: int = 0
     tokens: int = 0
     padded_tokens: int = 0
+    packed_tokens: int = 0
     supervised_tokens: int = 0
+    flops: float = 0.0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    """One forward: ids [n + 1], and the positions in it of the tokens to predict, all above 0."""
-
-    ids: NDArray[np.int32]
-    targets: NDArray[np.int64]
 
 
 def compute_signals(
@@ -61,15 +68,21 @@ def compute_signals(
     batch_tokens: int,
     head_memory_bytes: int = HEAD_MEMORY_BYTES,
     throughput: Throughput | None = None,
+    readouts: Mapping[View, Sequence[Readout]] | None = None,
+    head_gradient: Tensor | None = None,
+    layout: Layout | None = None,
 ) -> TokenSignals:
     """The signals asked for under each view, in the order of `rows`; nothing else is computed.
 
     model: a transformers causal language model in evaluation mode. signals: see `request.union`.
     batch_tokens: padded tokens of one forward; a longer row goes alone. head_memory_bytes: logits
-    held at once. throughput: added to. Returns float64 arrays: View.FULL itself, the other views in
-    `.views`; a row without a supervised token has no tokens, and NaN for a per-example signal.
-    Raises ValueError for a model in training mode (dropout), CurateError for a head whose logits are
-    scaled or capped (see OutputHead.of). Out of memory halves a batch, says so, and goes on (batches.py).
+    held at once. throughput: added to. readouts: what scorers read from states, for views in `signals`.
+    head_gradient: float32 [vocabulary, width], one column more where the head has a bias; the sum of the
+    examples' gradients under FULL is added to it. layout: None chooses (forward.py).
+    Returns float64 arrays: View.FULL itself, the other views in `.views`; a row without a supervised token
+    has no tokens, and NaN for what is per example. Raises ValueError for a model in training mode (dropout),
+    CurateError for a head whose logits are scaled or capped (see OutputHead.of). Out of memory halves a
+    batch, says so, and goes on (batches.py).
     """
     if model.training:
         raise ValueError("model must be in evaluation mode (dropout makes scores random). Call model.eval().")
@@ -80,88 +93,152 @@ def compute_signals(
     beginnings = set(np.atleast_1d([] if beginning is None else beginning).tolist())
     found: dict[View, TokenSignals] = {}
     for view, wanted in signals.items():
-        sequences = [_sequence(row, view, beginnings) for row in rows]
-        head_pass = HeadPass(head, wanted, head_memory_bytes)
-        found[view] = _view_signals(model, head_pass, sequences, wanted, batch_tokens, record)
+        read = (readouts or {}).get(view, ())
+        states = [readout for readout in read if isinstance(readout, StateReadout)]
+        products = [readout for readout in read if isinstance(readout, HeadProduct)]
+        inputs = [input_of(row, view, beginnings, whole=bool(states)) for row in rows]
+        gradient = head_gradient if view is View.FULL else None
+        head_pass = HeadPass(head, wanted, head_memory_bytes, products, gradient)
+        chosen = layout or choose_layout(model)
+        if any(readout.attention_layers for readout in states):
+            chosen = "padded"  # the statistics are taken over rows of a padded batch
+        one = _ViewPass(model, head_pass, states, chosen, record)
+        found[view] = one.run(inputs, wanted, batch_tokens)
     record.rows += len(rows)
     record.seconds += time.perf_counter() - started
+    characters = np.array([row.characters for row in rows], dtype=np.int64)
     full = found.pop(View.FULL, TokenSignals(np.zeros(len(rows) + 1, dtype=np.int64), {}))
-    return TokenSignals(full.offsets, full.per_token, full.per_example, found)
+    return TokenSignals(full.offsets, full.per_token, full.per_example, found, full.readings, characters)
 
 
-def _sequence(row: TokenRow, view: View, beginnings: Set[int]) -> _Sequence:
-    """What is forwarded for a row under a view: nothing after the last target."""
-    if len(row.input_ids) != len(row.supervised):
-        raise ValueError(
-            f"input_ids and supervised must have one length. Got {len(row.input_ids)} and {len(row.supervised)}."
-        )
-    supervised = np.flatnonzero(row.supervised)
-    nothing = _Sequence(row.input_ids[:0], supervised[:0])
-    if view is View.FULL:
-        targets = supervised[supervised > 0]
-        return _Sequence(row.input_ids[: targets[-1] + 1], targets) if len(targets) else nothing
-    opens = len(row.input_ids) > 0 and int(row.input_ids[0]) in beginnings and not row.supervised[0]
-    if len(supervised) == 0 or supervised[0] <= 1:
-        return nothing
-    kept = int(opens and np.count_nonzero(row.input_ids == row.input_ids[0]) == 1)
-    ids = np.concatenate([row.input_ids[:kept], row.input_ids[supervised]])
-    return _Sequence(ids, np.arange(1, len(ids), dtype=np.int64))
+class _ViewPass:
+    """The pass over the rows under one view."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head_pass: HeadPass,
+        readouts: Sequence[StateReadout],
+        layout: Layout,
+        record: Throughput,
+    ) -> None:
+        self._model, self._head_pass, self._readouts = model, head_pass, readouts
+        self._layout, self._record = layout, record
+        self._asked: Asked | None = None
+        if readouts:
+            depths = {readout.attention_layers for readout in readouts} - {0}
+            if len(depths) > 1:
+                raise ValueError(
+                    f"attention statistics must be of one number of layers. Got {sorted(depths)}."
+                )
+            layers = frozenset(readout.layer for readout in readouts if readout.layer is not None)
+            self._asked = Asked(layers, max(depths, default=0))
+
+    def run(self, inputs: Sequence[Input], wanted: Set[Signal], batch_tokens: int) -> TokenSignals:
+        offsets = np.cumsum([0, *(len(each.before) for each in inputs)], dtype=np.int64)
+        per_token = {signal: np.full(offsets[-1], np.nan) for signal in wanted - PER_EXAMPLE}
+        per_example = {signal: np.full(len(inputs), np.nan) for signal in wanted & PER_EXAMPLE}
+        readings: dict[str, NDArray[np.float64]] = {}
+        scored = np.flatnonzero(np.diff(offsets))
+        live = [inputs[index] for index in scored.tolist()]
+        batches = plan_batches(self._model, [len(each.ids) for each in live], batch_tokens, self._layout)
+        prefetch = Prefetch(self._model, live, batches, self._layout)
+
+        def one(places: NDArray[np.int64]) -> _Found:
+            return self._forward(prefetch.take(places))
+
+        results = run_with_backoff(one, batches, lambda notice: _log.warning("%s", notice))
+        if self._head_pass.sums_gradients:  # a batch that failed half-way must not be added twice
+            results = ((places, one(places)) for places in batches)
+        try:
+            for places, (tokens, examples, read) in results:
+                batch = scored[places]
+                taken = np.concatenate(
+                    [np.arange(offsets[index], offsets[index + 1]) for index in batch.tolist()]
+                )
+                for signal, values in tokens.items():
+                    per_token[signal][taken] = values
+                for signal, values in examples.items():
+                    per_example[signal][batch] = values
+                for name, values in read.items():
+                    if name not in readings:
+                        readings[name] = np.full((len(inputs), *values.shape[1:]), np.nan, dtype=values.dtype)
+                    readings[name][batch] = values
+        finally:
+            prefetch.close()
+        for name in [*(each.name for each in self._readouts), *self._head_pass.product_names]:
+            readings.setdefault(name, np.full(len(inputs), np.nan))
+        return TokenSignals(offsets, per_token, per_example, readings=readings)
+
+    def _forward(self, batch: Batch) -> _Found:
+        """One batch through the model and the head: signals of its rows laid end to end."""
+        with torch.inference_mode():
+            outputs = forward(self._model, batch, self._asked)
+            tokens, examples, read = self._head_pass.run(outputs.hidden, batch.target_ids, batch.counts)
+            for readout in self._readouts:
+                read[readout.name] = _on_host(readout.read(outputs.states[readout.layer]))
+        record = self._record
+        record.tokens += sum(batch.lengths)
+        record.padded_tokens += batch.padded_tokens
+        record.packed_tokens += sum(batch.lengths) if self._layout == "packed" else 0
+        record.supervised_tokens += len(batch.target_ids)
+        record.flops += forward_flops(self._model, batch.lengths, len(batch.target_ids))
+        return tokens, examples, read
 
 
-def _view_signals(
+def collect_states(
     model: nn.Module,
-    head_pass: HeadPass,
-    sequences: Sequence[_Sequence],
-    wanted: Set[Signal],
+    rows: Sequence[TokenRow],
     batch_tokens: int,
-    record: Throughput,
-) -> TokenSignals:
-    offsets = np.cumsum([0, *(len(sequence.targets) for sequence in sequences)], dtype=np.int64)
-    per_token = {signal: np.full(offsets[-1], np.nan) for signal in wanted - PER_EXAMPLE}
-    per_example = {signal: np.full(len(sequences), np.nan) for signal in wanted & PER_EXAMPLE}
-    scored = np.flatnonzero(np.diff(offsets))
-    widths = [_width(model, len(sequences[index].ids) - 1) for index in scored.tolist()]
-    batches = cheapest_batches(widths, batch_tokens, FORWARD_TOKENS[head_pass.device.type == "cuda"])
+    layer: int | None = None,
+    attention_layers: int = 0,
+) -> States:
+    """The states of a few rows, all at once, of all their tokens; see `StateReadout`. O(tokens x width) memory.
 
-    def forward(places: NDArray[np.int64]) -> _Found:
-        return _forward(model, head_pass, [sequences[index] for index in scored[places].tolist()], record)
+    Rows without a supervised token have none. Raises as `compute_signals`.
+    """
+    parts: list[States] = []
 
-    for places, (tokens, examples) in run_with_backoff(
-        forward, batches, lambda notice: _log.warning("%s", notice)
-    ):
-        batch = scored[places]
-        taken = np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in batch.tolist()])
-        for signal, values in tokens.items():
-            per_token[signal][taken] = values
-        for signal, values in examples.items():
-            per_example[signal][batch] = values
-    return TokenSignals(offsets, per_token, per_example)
+    def keep(states: States) -> Tensor:
+        parts.append(states)
+        return states.counts
 
-
-def _width(model: nn.Module, longest: int) -> int:
-    """The width that a batch is padded to: below float32, whole blocks, as far as the model's positions go."""
-    if model.dtype.itemsize >= 4:  # type: ignore[operator]
-        return longest
-    config = model.config.get_text_config()  # type: ignore[operator,union-attr]
-    positions = getattr(config, "max_position_embeddings", None)
-    blocks = longest + -longest % ATTENTION_BLOCK
-    return blocks if positions is None else max(longest, min(blocks, positions))
+    readout = StateReadout("states", keep, layer, attention_layers)
+    compute_signals(model, rows, {View.FULL: frozenset()}, batch_tokens, readouts={View.FULL: [readout]})
+    if not parts:
+        raise CurateError("no row has a supervised token, so there are no states to collect")
+    firsts = np.cumsum([0, *(len(part.counts) for part in parts[:-1])]).tolist()
+    return States(
+        hidden=torch.cat([part.hidden for part in parts]),
+        ids=torch.cat([part.ids for part in parts]),
+        example=torch.cat([part.example + first for part, first in zip(parts, firsts, strict=True)]),
+        place=torch.cat([part.place for part in parts]),
+        counts=torch.cat([part.counts for part in parts]),
+        predicts=torch.cat([part.predicts for part in parts]),
+        focus=_joined([part.focus for part in parts]),
+        received=_joined([part.received for part in parts]),
+    )
 
 
-def _forward(model: nn.Module, head_pass: HeadPass, batch: Sequence[_Sequence], record: Throughput) -> _Found:
-    """One batch through the model and the head: signals of its rows laid end to end."""
-    ids, _ = pad([sequence.ids[:-1] for sequence in batch], pad_id=0)
-    width = _width(model, ids.shape[1])
-    ids = nn.functional.pad(ids, (0, width - ids.shape[1]))
-    counts = [len(sequence.targets) for sequence in batch]
-    at = np.concatenate([place * width + sequence.targets - 1 for place, sequence in enumerate(batch)])
-    targets = np.concatenate([sequence.ids[sequence.targets] for sequence in batch]).astype(np.int64)
-    device = head_pass.device
-    with torch.inference_mode():
-        states = last_hidden_states(model, ids.to(device))
-        hidden = states.flatten(0, 1)[torch.from_numpy(at).to(device)]
-        found = head_pass.run(hidden, torch.from_numpy(targets).to(device), counts)
-    record.tokens += sum(len(sequence.ids) - 1 for sequence in batch)
-    record.padded_tokens += ids.numel()
-    record.supervised_tokens += len(targets)
-    return found
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
+
+
+def mean_head_gradient(model: nn.Module, rows: Sequence[TokenRow], batch_tokens: int) -> NDArray[np.float32]:
+    """The mean over rows of the gradient of their mean-token loss with respect to the output head.
+
+    float32 [vocabulary, width], one column more where the head has a bias. Rows without a supervised token do
+    not count. O(T V d) operations, V d numbers of memory.
+    """
+    head = OutputHead.of(model)
+    vocabulary, width = head.weight.shape
+    total = torch.zeros((vocabulary, width + (head.bias is not None)), device=head.weight.device)
+    found = compute_signals(model, rows, {View.FULL: frozenset()}, batch_tokens, head_gradient=total)
+    counted = max(1, int(np.count_nonzero(found.counts)))
+    return (total / counted).cpu().numpy()
+
+
+def _on_host(values: Tensor) -> NDArray[Any]:
+    """float64 where there is one number per example, float32 where there are several."""
+    return (values.double() if values.ndim == 1 else values.float()).cpu().numpy()

@@ -66,10 +66,14 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoded:
-    """input_ids: int [tokens]; supervised: bool [tokens], True where the token is a target."""
+    """input_ids: int [tokens]; supervised: bool [tokens], True where the token is a target.
+
+    characters: Unicode code points of the supervised text, special tokens (the closing ones) apart.
+    """
 
     input_ids: list[int]
     supervised: list[bool]
+    characters: int
 
 
 class Encoder:
@@ -87,6 +91,7 @@ class Encoder:
         self._backend = _exact_backend(tokenizer)
         self._chat: ChatRenderer | None = None
         self._eos = tokenizer.eos_token
+        self._special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
         self._leading: list[int] = []
         if tokenizer.chat_template is not None:
             self._chat = ChatRenderer(tokenizer)
@@ -129,13 +134,12 @@ class Encoder:
             if isinstance(each, BadTokens):
                 results.append(each)
             elif each.spans is None:
-                ids = next(own).ids
-                results.append(self._finish(ids, np.ones(len(ids), dtype=np.bool_)))
+                encoding = next(own)
+                mask = np.ones(len(encoding.ids), dtype=np.bool_)
+                results.append(self._finish([], encoding, mask))
             else:
                 encoding = next(plain)
-                targets = _within(encoding.offsets, each.spans)
-                leading = np.zeros(len(self._leading), dtype=np.bool_)
-                results.append(self._finish(self._leading + encoding.ids, np.concatenate([leading, targets])))
+                results.append(self._finish(self._leading, encoding, _within(encoding.offsets, each.spans)))
         return results
 
     def _tokenise(self, texts: list[str], add_special_tokens: bool) -> Any:
@@ -154,8 +158,12 @@ class Encoder:
         except BadTokens as bad:
             return bad
 
-    def _finish(self, ids: list[int], supervised: NDArray[np.bool_]) -> Encoded | BadTokens:
+    def _finish(self, leading: list[int], encoding: Any, targets: NDArray[np.bool_]) -> Encoded | BadTokens:
         limit = self.options.max_tokens
+        ids = leading + encoding.ids
+        before = np.zeros(len(leading), dtype=np.int64)
+        supervised = np.concatenate([before.astype(np.bool_), targets])
+        new = np.where(np.isin(encoding.ids, self._special), 0, _new_characters(encoding.offsets))
         supervised[:1] = False
         if limit is not None and len(ids) > limit:
             if self.options.over_long == "quarantine":
@@ -163,7 +171,8 @@ class Encoder:
             ids, supervised = ids[:limit], supervised[:limit]
         if not supervised.any():
             return BadTokens("no supervised token")
-        return Encoded(ids, supervised.tolist())
+        characters = np.concatenate([before, new])[: len(ids)][supervised].sum()
+        return Encoded(ids, supervised.tolist(), int(characters))
 
 
 def encode(
@@ -187,6 +196,17 @@ def _within(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
     for start, end in spans:
         inside |= (places[:, 0] >= start) & (places[:, 0] < end) & (places[:, 1] <= end)
     return inside
+
+
+def _new_characters(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """How many characters each token is the first to reach the end of, int64 [tokens].
+
+    Several tokens of one character (byte-level tokens of an emoji) have the same offsets: it counts once.
+    """
+    places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+    reached = np.concatenate([[0], np.maximum.accumulate(places[:, 1])])[:-1]
+    new: NDArray[np.int64] = np.maximum(places[:, 1] - np.maximum(places[:, 0], reached), 0)
+    return new
 
 
 def _exact_backend(tokenizer: PreTrainedTokenizerBase) -> tokenizers.Tokenizer:

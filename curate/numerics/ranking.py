@@ -42,6 +42,30 @@ def interleaved(
     return order[np.argsort(places, kind="stable")]
 
 
+def choose_in_turn(similarity: NDArray[np.floating]) -> NDArray[np.float64]:
+    """When each row is chosen, from 0, as the columns take turns to choose their best row that is left.
+
+    similarity: [rows, columns]. Returns float64 [rows]; NaN for a row with a NaN, which is never chosen. Ties
+    go to the earlier row. O(n m log n) for n rows and m columns.
+    """
+    when = np.full(len(similarity), np.nan)
+    live = np.flatnonzero(~np.isnan(similarity).any(axis=1))
+    orders = [
+        live[np.argsort(-similarity[live, column], kind="stable")] for column in range(similarity.shape[1])
+    ]
+    nexts = [0] * len(orders)
+    taken = np.zeros(len(similarity), dtype=np.bool_)
+    for turn in range(len(live)):
+        column = turn % len(orders)
+        order = orders[column]
+        while taken[order[nexts[column]]]:
+            nexts[column] += 1
+        chosen = order[nexts[column]]
+        taken[chosen] = True
+        when[chosen] = turn
+    return when
+
+
 def chance_weights(quality: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """Log of the weight of each row, float64 [rows], and whether the softmax was taken.
 

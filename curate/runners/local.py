@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from curate.runner import Runner, Task
-from curate.spec import Resources
+from curate.settings import Resources
 
 
 class Local(Runner):

@@ -23,7 +23,7 @@ import ray.exceptions
 from curate.component import PLUGIN_MODULES
 from curate.errors import ConfigError, CurateError, DataError, Problem
 from curate.runner import Runner, Task
-from curate.spec import Resources
+from curate.settings import Resources
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For a Ray that we start ourselves: references are all that it holds."""

@@ -8,8 +8,8 @@ import polars as pl
 
 from curate.cleaner import Deduplicator, Filter
 from curate.reader import Reader
-from curate.spec import Resources
-from curate.stage import DROP, PoolResult, PoolStage, RowStage, Stage
+from curate.settings import Resources
+from curate.stage import DROP, Artifacts, PoolResult, PoolStage, RowStage, Stage
 
 
 def clean_stages(method: Filter | Deduplicator, entry: int, resources: Resources) -> list[Stage]:
@@ -43,9 +43,6 @@ class FilterRows(RowStage):
         """The filter's."""
         return self.method.identity()
 
-    def setup(self) -> None:
-        """Nothing to prepare."""
-
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """The filter's verdicts."""
         return pl.DataFrame({DROP: pl.Series(list(self.method.judge(rows)), dtype=pl.String)})
@@ -70,9 +67,6 @@ class SignRows(RowStage):
     def identity(self) -> dict[str, Any]:
         """The deduplicator's."""
         return self.method.identity()
-
-    def setup(self) -> None:
-        """Nothing to prepare."""
 
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """The signatures."""
@@ -99,7 +93,7 @@ class GroupDuplicates(PoolStage):
         """The deduplicator's."""
         return self.method.identity()
 
-    def apply(self, pool: Reader) -> PoolResult:
+    def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Group and drop."""
         found = self.method.group(pool)
         dropped = np.flatnonzero(found.survivor != np.arange(len(pool)))

@@ -8,7 +8,7 @@ import polars as pl
 
 from curate.clusterer import Clusterer
 from curate.reader import Reader
-from curate.stage import PoolResult, PoolStage
+from curate.stage import Artifacts, PoolResult, PoolStage
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cluster(PoolStage):
         """The method and its seed."""
         return {**self.method.identity(), "seed": self.seed}
 
-    def apply(self, pool: Reader) -> PoolResult:
+    def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Cluster float32 [rows, d]; a row without an embedding has no cluster."""
         column = pool.frame(["embedding"])["embedding"]
         known = column.is_not_null().to_numpy()

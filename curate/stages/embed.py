@@ -1,15 +1,21 @@
 """Embed: a vector per row, from a sentence model or from the model's own states."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.component import Component
-from curate.stage import RowStage
+from curate.errors import DataError
+from curate.stage import Artifacts, ArtifactStage, Inputs, RowStage, Tell
 from curate.stages.models import ModelHandle
+from curate.stages.references import target_positions
+
+TARGET_EMBEDDING = "target_embedding"
 
 
 class Embed(Component):
@@ -56,7 +62,7 @@ class EmbedRows(RowStage):
         """The model's content and which text it reads."""
         return {**self.spec.identity(), "model": self.model.identity()}
 
-    def setup(self) -> Any:
+    def setup(self, artifacts: Artifacts) -> Any:
         """Load the model."""
         from curate.model.embed import load_embedder, load_state_embedder
 
@@ -66,15 +72,66 @@ class EmbedRows(RowStage):
 
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """Embed each row."""
-        if self.spec.model == "states":
-            vectors = state.embed([np.asarray(ids, dtype=np.int32) for ids in rows["input_ids"]])
-        else:
-            vectors = state.embed(self._texts(rows))
+        vectors = _vectors(self.spec, state, rows)
         column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
         missing = pl.Series(np.isnan(vectors).any(axis=1))
         return pl.select(pl.when(missing).then(None).otherwise(column).alias("embedding"))
 
-    def _texts(self, rows: pl.DataFrame) -> list[str]:
-        if self.spec.text != "prompt_response":
-            return rows[self.spec.text].to_list()
-        return rows.select(pl.concat_str("prompt", "response", separator="\n"))["prompt"].to_list()
+
+@dataclass(frozen=True)
+class EmbedTarget(ArtifactStage):
+    """The embeddings of the target's rows, by the same model: what similarity to a target compares with."""
+
+    unit = "targets"
+
+    rows: EmbedRows
+    target: str
+
+    @property
+    def uses_model(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The same of the target's rows."""
+        return self.rows.needs | {"rows:all", "source"}
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The embeddings."""
+        return frozenset({f"artifact:{TARGET_EMBEDDING}"})
+
+    def identity(self) -> dict[str, Any]:
+        """As of the pool's rows."""
+        return {**self.rows.identity(), "target": self.target}
+
+    def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
+        """Embed the target. Raises DataError where none of its rows has an embedding."""
+        places = target_positions(inputs, self.target)
+        rows = inputs.rows["all"].take(self.rows.needs, places)
+        vectors = _vectors(self.rows.spec, self.rows.setup({}), rows)
+        vectors = vectors[~np.isnan(vectors).any(axis=1)]
+        if not len(vectors):
+            raise DataError(
+                "target: none of its rows has an embedding: they hold no text that the model reads."
+            )
+        np.save(out / "embedding.npy", vectors)
+        return {"rows": len(vectors)}
+
+
+def load_target(folder: Path) -> NDArray[np.float32]:
+    """The target's embeddings, float32 [target rows, d], unit length."""
+    return np.load(folder / "embedding.npy")  # type: ignore[no-any-return]
+
+
+def _vectors(spec: Embed, state: Any, rows: pl.DataFrame) -> NDArray[np.float32]:
+    """float32 [rows, d], unit length; NaN where there is nothing to read."""
+    if spec.model == "states":
+        found = state.embed([np.asarray(ids, dtype=np.int32) for ids in rows["input_ids"]])
+    elif spec.text != "prompt_response":
+        found = state.embed(rows[spec.text].to_list())
+    else:
+        texts = rows.select(pl.concat_str("prompt", "response", separator="\n"))["prompt"].to_list()
+        found = state.embed(texts)
+    return np.asarray(found, dtype=np.float32)

@@ -22,7 +22,7 @@ from curate.component import Component
 from curate.numerics.seeds import derive
 from curate.reader import Reader
 from curate.selector import Pool
-from curate.spec import Fraction, SourceSpec
+from curate.settings import Fraction, SourceSpec
 from curate.stage import ArtifactStage, Inputs, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.rows import token_rows

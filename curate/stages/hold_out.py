@@ -10,7 +10,7 @@ import polars as pl
 from curate.errors import DataError
 from curate.numerics.seeds import uniform
 from curate.reader import Reader
-from curate.stage import DROP, PoolResult, PoolStage
+from curate.stage import DROP, Artifacts, PoolResult, PoolStage
 
 HELD_OUT = "held out"
 SHARED = "shares its group (prompt or conversation) with a held-out row"
@@ -60,7 +60,7 @@ class HoldOut(PoolStage):
         """Less the share."""
         return rows - round(rows * self.fraction)
 
-    def apply(self, pool: Reader) -> PoolResult:
+    def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Set rows aside.
 
         Raises DataError where an evaluation would have no row, where more than half of a source would be held

@@ -19,7 +19,7 @@ from curate.data.ingest import read_shard, resolve_format
 from curate.data.rows import shard_schema
 from curate.data.schemas import source_schema
 from curate.data.sources import SourceFile, open_source
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 from curate.stage import DROP, SourceStage
 from curate.store import Entry, Shard
 from curate.tasks import peak_memory_bytes

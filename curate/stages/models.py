@@ -1,11 +1,14 @@
 """ModelHandle: a model as stages hold it, found and hashed when a fingerprint asks, loaded by a worker."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.spec import ModelSpec
+from curate.errors import ConfigError
+from curate.settings import ModelSpec
 
 if TYPE_CHECKING:
     from curate.model.load import LoadedModel, ModelFolder
@@ -31,6 +34,8 @@ class ModelHandle:
             found["revision"] = place.name
         elif Path(self.spec.path).expanduser().exists():
             found["path"] = str(Path(self.spec.path).expanduser().resolve())
+        if self.spec.adapter is not None:
+            found["adapter"] = str(_adapter_folder(self.spec.adapter))
         return self.spec.model_copy(update=found)
 
     @property
@@ -59,15 +64,46 @@ class ModelHandle:
         """What of the model can change a result: its content and precision, not its place or name."""
         spec = self.pinned
         chosen = {"dtype": spec.dtype, "attention": spec.attention, "own_code": spec.trust_remote_code}
-        return {"content": self.content_hash, **chosen}
+        tuned = {} if spec.adapter is None else {"adapter": _adapter_hash(Path(spec.adapter))}
+        return {"content": self.content_hash, **chosen, **tuned}
 
     def load(self) -> "LoadedModel":
-        """Load the causal language model."""
+        """Load the causal language model, an adapter merged in."""
         from curate.model.load import load_causal_lm
 
-        return load_causal_lm(
+        loaded = load_causal_lm(
             self.folder,
             dtype=self.pinned.dtype,
             attention=self.spec.attention,
             trust_remote_code=self.spec.trust_remote_code,
         )
+        if self.pinned.adapter is None:
+            return loaded
+        from peft import PeftModel
+
+        tuned: Any = PeftModel.from_pretrained(loaded.model, self.pinned.adapter).merge_and_unload()
+        return replace(loaded, model=tuned.eval())
+
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def _adapter_folder(path: str) -> Path:
+    folder = Path(path).expanduser().resolve()
+    missing = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"adapter {path!r}: must be a folder with {' and '.join(ADAPTER_FILES)}, as peft saves one. "
+            f"Found no {missing[0]}."
+        )
+    return folder
+
+
+def _adapter_hash(folder: Path) -> str:
+    """Of weights and configuration, but for the name of the base model, which may be any path to it."""
+
+    config = json.loads((folder / ADAPTER_FILES[0]).read_bytes())
+    config.pop("base_model_name_or_path", None)
+    digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=16)
+    digest.update((folder / ADAPTER_FILES[1]).read_bytes())
+    return digest.hexdigest()

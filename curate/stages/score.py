@@ -1,66 +1,138 @@
-"""Score: the one pass. All scorers of a `score:` list that read the model share a single run of it."""
+"""Score: the stages of one `score:` list. All its scorers that read the run's model share a single pass of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from curate.errors import ConfigError
-from curate.model.request import TokenSignals, union
-from curate.reader import Reader
-from curate.scorer import PooledSignalScorer, Scorer, SignalScorer, TextScorer
-from curate.spec import Resources
-from curate.stage import PoolResult, PoolStage, RowStage, Stage
+from curate.scorer import (
+    FamilyScorer,
+    LearnedTextScorer,
+    PooledSignalScorer,
+    PoolScorer,
+    RatingScorer,
+    Referenced,
+    Scorer,
+    SignalScorer,
+    TextScorer,
+)
+from curate.settings import ModelSpec, Resources, TokenSpec
+from curate.stage import Artifacts, RowStage, Stage
+from curate.stages.agreement import MeasureAgreement
+from curate.stages.columns import nullable
 from curate.stages.models import ModelHandle
-from curate.stages.rows import token_rows
+from curate.stages.references import MakeReference, artifact_of, load_reference
+from curate.stages.score_pool import CombineScores, CompareFamily, ScorePool
+from curate.stages.score_ratings import ScoreRatings
+from curate.stages.score_signals import Measure, ScoreSignals
 
-BATCH_TOKENS = 4096
-BATCH_TOKENS_GPU = 32_768
+
+@dataclass(frozen=True)
+class Scoring:
+    """What all scoring stages of a run share. target: the source of the target's rows, None without one."""
+
+    model: ModelHandle | None
+    tokens: TokenSpec
+    target: str | None
+    max_null_fraction: float
+    agreement_rows: int
+    directions: tuple[tuple[str, bool | None], ...] = ()
 
 
 def score_stages(
-    methods: tuple[Scorer, ...],
-    entry: int,
-    resources: Resources,
-    model: ModelHandle | None,
-    max_null_fraction: float,
+    methods: tuple[Scorer, ...], entry: int, resources: Resources, run: Scoring, seed: int
 ) -> list[Stage]:
-    """The engine's stages for one `score:` list: text, the pass, and what compares rows over the pool."""
-    text = tuple(method for method in methods if isinstance(method, TextScorer))
-    signal = tuple(method for method in methods if isinstance(method, SignalScorer | PooledSignalScorer))
+    """The engine's stages for one `score:` list, in the order in which they can run.
+
+    Raises ConfigError where a scorer needs a model or a target and the configuration has none.
+    """
+    missing = [m.name for m in methods if None in m.models() and run.model is None]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        raise ConfigError(f"score: {names} cannot be had without a model. Add `model:` to the configuration.")
+    limit = run.max_null_fraction
     stages: list[Stage] = []
+    for method in methods:
+        if isinstance(method, Referenced):
+            model = run.model if isinstance(method, SignalScorer | PooledSignalScorer) else None
+            label = artifact_of(method)
+            stages.append(MakeReference(label, entry, resources, method, model, run.target, seed))
+    text = tuple(method for method in methods if isinstance(method, TextScorer))
     if text:
-        stages.append(ScoreText("score.text", entry, resources, max_null_fraction, text))
-    if signal:
-        if model is None:
-            names = ", ".join(f"`{method.name}`" for method in signal)
-            raise ConfigError(
-                f"score: {names} cannot be had without a model. Add `model:` to the configuration."
-            )
-        stages.append(ScoreSignals("score.model", entry, resources, max_null_fraction, signal, model))
+        stages.append(ScoreText("score.text", entry, resources, limit, text))
     stages += [
-        CombineScores(f"score.{method.name}", entry, resources, max_null_fraction, method)
-        for method in signal
-        if isinstance(method, PooledSignalScorer)
+        ScoreLearnedText(method.column, entry, resources, limit, method)
+        for method in methods
+        if isinstance(method, LearnedTextScorer)
     ]
+    stages += _model_stages(methods, entry, resources, run, seed)
+    for method in methods:
+        if isinstance(method, PooledSignalScorer):
+            stages.append(CombineScores(method.column, entry, resources, limit, method))
+        elif isinstance(method, FamilyScorer):
+            whole = limit if method.share() == 1 else None
+            stages.append(CompareFamily(method.column, entry, resources, whole, method))
+    for method in methods:
+        if isinstance(method, PoolScorer):
+            known = {name: better for stage in stages for name, better in stage.directions.items()}
+            directions = {**dict(run.directions), **known}
+            method.check(directions)
+            if method.reads_target and run.target is None:
+                raise ConfigError(
+                    f"score: `{method.name}` compares rows with a target, and there is none. Add `target:` to "
+                    "the configuration."
+                )
+            ordered = tuple(sorted(directions.items()))
+            stages.append(ScorePool(method.column, entry, resources, limit, method, ordered, seed))
     return stages
 
 
-def _label(method: Scorer) -> str:
-    return f"score.{method.name}.parts" if isinstance(method, PooledSignalScorer) else f"score.{method.name}"
-
-
-def _columns(method: Scorer) -> frozenset[str]:
-    if isinstance(method, PooledSignalScorer):
-        return frozenset(f"{method.column}.{part}" for part in method.parts)
-    return frozenset({method.column})
-
-
-def _nullable(name: str, values: NDArray[np.float64]) -> pl.Series:
-    return pl.Series(name, np.asarray(values, dtype=np.float64)).fill_nan(None)
+def _model_stages(
+    methods: tuple[Scorer, ...], entry: int, resources: Resources, run: Scoring, seed: int
+) -> list[Stage]:
+    """The shared pass of the run's model, the passes of a family's other models, and ratings."""
+    stages: list[Stage] = []
+    limit = run.max_null_fraction
+    own: list[Measure] = []
+    apart: list[tuple[Measure, ModelSpec | None]] = []
+    for method in methods:
+        if isinstance(method, SignalScorer | PooledSignalScorer):
+            own.append(Measure(method))
+        elif isinstance(method, FamilyScorer):
+            for index, spec in enumerate(method.models()):
+                if spec is None and method.share() == 1:
+                    own.append(Measure(method, index))
+                else:
+                    apart.append((Measure(method, index), spec))
+    if own and run.model is not None:
+        stages.append(ScoreSignals("score.model", entry, resources, limit, tuple(own), run.model, seed))
+        if run.agreement_rows:
+            checked = tuple(m.method for m in own if not isinstance(m.method, Referenced | FamilyScorer))
+            if checked:
+                stages.append(
+                    MeasureAgreement(
+                        "score.agreement", entry, resources, checked, run.model, run.agreement_rows, seed
+                    )
+                )
+    for measure, spec in apart:
+        handle = run.model if spec is None else ModelHandle(spec)
+        if handle is not None:
+            tokens = None if spec is None else run.tokens
+            stages.append(
+                ScoreSignals(measure.label, entry, resources, limit, (measure,), handle, seed, tokens)
+            )
+    ratings: dict[ModelSpec | None, list[RatingScorer]] = {}
+    for method in methods:
+        if isinstance(method, RatingScorer):
+            ratings.setdefault(method.models()[0], []).append(method)
+    for number, (spec, raters) in enumerate(ratings.items()):
+        handle = run.model if spec is None else ModelHandle(spec)
+        if handle is not None:
+            label = "score.ratings" if number == 0 else f"score.ratings.{number}"
+            stages.append(ScoreRatings(label, entry, resources, limit, tuple(raters), handle))
+    return stages
 
 
 @dataclass(frozen=True)
@@ -83,7 +155,7 @@ class ScoreText(RowStage):
     @property
     def outputs(self) -> Mapping[str, frozenset[str]]:
         """One per scorer."""
-        return {_label(method): _columns(method) for method in self.methods}
+        return {method.column: frozenset({method.column}) for method in self.methods}
 
     @property
     def null_limit(self) -> float | None:
@@ -101,108 +173,29 @@ class ScoreText(RowStage):
 
     def output_identity(self, output: str) -> dict[str, Any]:
         """The one scorer."""
-        return next(method.identity() for method in self.methods if _label(method) == output)
+        return next(method.identity() for method in self.methods if method.column == output)
 
     def output_needs(self, output: str) -> frozenset[str]:
         """The one scorer's."""
-        return next(method.needs() for method in self.methods if _label(method) == output)
-
-    def setup(self) -> None:
-        """Nothing to prepare."""
+        return next(method.needs() for method in self.methods if method.column == output)
 
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """Each asked scorer on the rows."""
-        asked = [method for method in self.methods if _label(method) in outputs]
-        return pl.DataFrame([_nullable(method.column, method.score(rows)) for method in asked])
+        asked = [method for method in self.methods if method.column in outputs]
+        return pl.DataFrame([nullable(method.column, method.score(rows)) for method in asked])
 
 
 @dataclass(frozen=True)
-class ScoreSignals(RowStage):
-    """Scorers that read the model's signals: the union of what they ask, computed once."""
+class ScoreLearnedText(RowStage):
+    """A scorer that reads text by a classifier that was trained before."""
 
     max_null_fraction: float
-    methods: tuple[SignalScorer | PooledSignalScorer, ...]
-    model: ModelHandle
-
-    @property
-    def uses_model(self) -> bool:
-        """Yes."""
-        return True
+    method: LearnedTextScorer
 
     @property
     def needs(self) -> frozenset[str]:
-        """The stored tokens: the same that the trainer reads."""
-        return frozenset({"input_ids", "supervised", "tokens"})
-
-    @property
-    def adds(self) -> frozenset[str]:
-        """The columns of all scorers."""
-        return frozenset[str]().union(*(_columns(method) for method in self.methods))
-
-    @property
-    def outputs(self) -> Mapping[str, frozenset[str]]:
-        """One per scorer."""
-        return {_label(method): _columns(method) for method in self.methods}
-
-    @property
-    def null_limit(self) -> float | None:
-        """As configured."""
-        return self.max_null_fraction
-
-    @property
-    def directions(self) -> Mapping[str, bool | None]:
-        """As the scorers state; a part has no direction of its own."""
-        found: dict[str, bool | None] = {}
-        for method in self.methods:
-            found |= dict.fromkeys(_columns(method))
-            found[method.column] = method.higher_is_better
-        return found
-
-    def identity(self) -> dict[str, Any]:
-        """All scorers and the model."""
-        return {"methods": [method.identity() for method in self.methods], "model": self.model.identity()}
-
-    def output_identity(self, output: str) -> dict[str, Any]:
-        """The one scorer and the model."""
-        method = next(method for method in self.methods if _label(method) == output)
-        return {**method.identity(), "model": self.model.identity()}
-
-    def setup(self) -> Any:
-        """Load the model, once per worker."""
-        return self.model.load()
-
-    def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
-        """One pass for the asked scorers."""
-        from curate.model.signals import compute_signals
-
-        asked = [method for method in self.methods if _label(method) in outputs]
-        wanted = union((method.signals, method.views) for method in asked)
-        budget = self.resources.batch_tokens or (
-            BATCH_TOKENS_GPU if state.device.startswith("cuda") else BATCH_TOKENS
-        )
-        tokens = compute_signals(state.model, token_rows(rows), wanted, batch_tokens=budget)
-        return pl.DataFrame([series for method in asked for series in _scores(method, tokens)])
-
-
-def _scores(method: SignalScorer | PooledSignalScorer, tokens: TokenSignals) -> list[pl.Series]:
-    if isinstance(method, PooledSignalScorer):
-        return [
-            _nullable(f"{method.column}.{part}", values) for part, values in method.measure(tokens).items()
-        ]
-    return [_nullable(method.column, method.score(tokens))]
-
-
-@dataclass(frozen=True)
-class CombineScores(PoolStage):
-    """The last step of a scorer that compares rows over the pool."""
-
-    max_null_fraction: float
-    method: PooledSignalScorer
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The scorer's parts."""
-        return _columns(self.method)
+        """The text and the classifier."""
+        return self.method.needs() | {f"artifact:{artifact_of(self.method)}"}
 
     @property
     def adds(self) -> frozenset[str]:
@@ -220,16 +213,13 @@ class CombineScores(PoolStage):
         return {self.method.column: self.method.higher_is_better}
 
     def identity(self) -> dict[str, Any]:
-        """The scorer's."""
+        """The scorer."""
         return self.method.identity()
 
-    def apply(self, pool: Reader) -> PoolResult:
-        """Combine the parts of all living rows."""
-        frame = pool.frame(self.needs)
-        prefix = f"{self.method.column}."
-        parts = {
-            name.removeprefix(prefix): frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-            for name in frame.columns
-            if name != "position"
-        }
-        return PoolResult(pl.DataFrame([_nullable(self.method.column, self.method.combine(parts))]))
+    def setup(self, artifacts: Artifacts) -> Any:
+        """Load the classifier."""
+        return self.method.load(load_reference(artifacts[artifact_of(self.method)], None))
+
+    def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
+        """The scorer on the rows."""
+        return pl.DataFrame([nullable(self.method.column, self.method.score(rows, state))])

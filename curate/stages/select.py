@@ -10,7 +10,7 @@ import polars as pl
 from curate.errors import CurateError
 from curate.reader import Reader
 from curate.selector import Pool, Selector
-from curate.stage import DROP, PoolResult, PoolStage
+from curate.stage import DROP, Artifacts, PoolResult, PoolStage
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Select(PoolStage):
         read = {name: better for name, better in self.higher_is_better if name in self.method.needs()}
         return {**self.method.identity(), "seed": self.seed, "higher_is_better": read}
 
-    def apply(self, pool: Reader) -> PoolResult:
+    def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Select, and check that what came back is a selection."""
         frame = pool.frame(self.needs)
         chosen = self.method.select(Pool(frame, dict(self.higher_is_better), self.seed))

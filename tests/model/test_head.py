@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from curate.model.head import HeadPass, OutputHead, gradient_norm
+from curate.model.head import OutputHead
+from curate.model.head_pass import HeadPass, gradient_norm
 from curate.model.request import Signal
 
 ALL = frozenset(Signal)
@@ -36,47 +37,48 @@ def from_logits(logits: list[list[float]], targets: list[int], signals: frozense
 
 @pytest.mark.parametrize("vocabulary", [2, 7, 1000])
 def test_uniform_prediction(vocabulary: int) -> None:
-    tokens, _ = from_logits([[3.0] * vocabulary], [1])
+    tokens, _, _ = from_logits([[3.0] * vocabulary], [1])
     assert tokens[Signal.LOG_PROBABILITY][0] == pytest.approx(-math.log(vocabulary), rel=1e-6)
     assert tokens[Signal.ENTROPY][0] == pytest.approx(math.log(vocabulary), rel=1e-6)
     assert tokens[Signal.ERROR_NORM][0] == pytest.approx(math.sqrt(1 - 1 / vocabulary), rel=1e-6)
 
 
 def test_right_and_sure() -> None:
-    tokens, examples = from_logits([[0.0, 200.0, 0.0]], [1])
-    assert [tokens[signal][0] for signal in sorted(tokens)] == [0, 0, 0]
+    tokens, examples, _ = from_logits([[0.0, 200.0, 0.0]], [1])
+    assert [tokens[signal][0] for signal in sorted(set(tokens) - {Signal.MARGIN})] == [0, 0, 0, 0]
+    assert tokens[Signal.MARGIN][0] == 1
     assert examples[Signal.HEAD_GRADIENT_NORM][0] == 0
 
 
 def test_wrong_and_sure() -> None:
-    tokens, _ = from_logits([[0.0, 90.0, 0.0]], [2])
+    tokens, _, _ = from_logits([[0.0, 90.0, 0.0]], [2])
     assert tokens[Signal.ERROR_NORM][0] == pytest.approx(math.sqrt(2))
     assert tokens[Signal.LOG_PROBABILITY][0] == pytest.approx(-90)
 
 
 def test_a_nearly_certain_token_keeps_its_digits() -> None:
     """Sum p^2 - 2 p_y + 1 in float32 would give 0 or 3e-4 here."""
-    tokens, _ = from_logits([[10.0, 0.0]], [0])
+    tokens, _, _ = from_logits([[10.0, 0.0]], [0])
     wrong = 1 / (1 + math.exp(10))
     assert tokens[Signal.ERROR_NORM][0] == pytest.approx(math.sqrt(2) * wrong, rel=0.01)
     assert tokens[Signal.LOG_PROBABILITY][0] == pytest.approx(-wrong, rel=0.01)
 
 
 def test_large_logits_do_not_overflow() -> None:
-    tokens, _ = from_logits([[1e4, 1e4 - 1.0]], [1])
+    tokens, _, _ = from_logits([[1e4, 1e4 - 1.0]], [1])
     assert tokens[Signal.LOG_PROBABILITY][0] == pytest.approx(-math.log(1 + math.e), rel=1e-5)
 
 
 def test_entropy_is_never_negative() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(2000, 50, generator=generator) * 30).tolist()
-    tokens, _ = from_logits(logits, [0] * 2000, frozenset({Signal.ENTROPY}))
+    tokens, _, _ = from_logits(logits, [0] * 2000, frozenset({Signal.ENTROPY}))
     assert tokens[Signal.ENTROPY].min() >= 0
 
 
 def test_a_single_token_has_the_product_of_norms() -> None:
     head, hidden, targets = draw(1, 50, 8)
-    tokens, examples = HeadPass(head, ALL, 1 << 20).run(hidden, targets, [1])
+    tokens, examples, _ = HeadPass(head, ALL, 1 << 20).run(hidden, targets, [1])
     expected = tokens[Signal.ERROR_NORM][0] * float(hidden.norm())
     assert examples[Signal.HEAD_GRADIENT_NORM][0] == pytest.approx(expected, rel=1e-6)
 
@@ -151,7 +153,7 @@ def test_no_more_logits_than_allowed_exist(counts: list[int], signals: frozenset
 def test_only_what_is_asked_is_returned() -> None:
     head, hidden, targets = draw(4, 50, 8)
     for signal in Signal:
-        tokens, examples = HeadPass(head, frozenset({signal}), 1 << 20).run(hidden, targets, [4])
+        tokens, examples, _ = HeadPass(head, frozenset({signal}), 1 << 20).run(hidden, targets, [4])
         assert {*tokens, *examples} == {signal}
 
 

@@ -11,6 +11,7 @@ from passes import VOCABULARY, naive, row, small_llama, token_rows
 
 from curate.errors import CurateError
 from curate.model import signals as module
+from curate.model.forward import Asked, Batch, Outputs
 from curate.model.request import PER_EXAMPLE, Signal, TokenRow, TokenSignals, View
 from curate.model.signals import Throughput, compute_signals
 
@@ -170,14 +171,14 @@ def test_a_batch_that_does_not_fit_is_halved(
 ) -> None:
     model, rows = small_llama(), token_rows(9)
     expected = compute_signals(model, rows, FULL, 10_000)
-    forward = module.last_hidden_states
+    forward = module.forward
 
-    def limited(model: Any, ids: torch.Tensor) -> torch.Tensor:
-        if len(ids) > 3:
+    def limited(model: Any, batch: Batch, asked: Asked | None) -> Outputs:
+        if len(batch.lengths) > 3:
             raise torch.OutOfMemoryError("no more")
-        return forward(model, ids)
+        return forward(model, batch, asked)
 
-    monkeypatch.setattr(module, "last_hidden_states", limited)
+    monkeypatch.setattr(module, "forward", limited)
     assert_same(expected, compute_signals(model, rows, FULL, 10_000), range(9), 1e-5)
     assert "out of memory with a batch of" in caplog.text
 

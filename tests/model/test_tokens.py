@@ -141,7 +141,7 @@ def test_an_over_long_row_may_be_cut_from_the_right(tokenizer):
     cut = encode(
         CHAT, None, tokenizer, TokenOptions(max_tokens=len(whole.input_ids) - 3, over_long="truncate")
     )
-    assert cut == Encoded(whole.input_ids[:-3], whole.supervised[:-3])
+    assert (cut.input_ids, cut.supervised) == (whole.input_ids[:-3], whole.supervised[:-3])
 
 
 def test_a_row_cut_before_its_first_target_is_bad(tokenizer):
@@ -210,3 +210,19 @@ def test_bad_options_are_refused(tokenizer, options, message):
     with pytest.raises(ConfigError) as caught:
         Encoder(tokenizer, options)
     assert str(caught.value) == message
+
+
+def test_the_characters_are_those_of_the_answers(tokenizer):
+    answers = [message["content"] for message in CHAT if message["role"] == "assistant"]
+    assert encode(CHAT, None, tokenizer, OPTIONS).characters == sum(map(len, answers))
+
+
+def test_a_character_of_several_tokens_counts_once(tokenizer):
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a\N{SNOWMAN}\N{GRINNING FACE}b"}]
+    assert encode(messages, None, tokenizer, OPTIONS).characters == 4
+
+
+def test_what_is_cut_off_does_not_count(tokenizer):
+    whole = encode(CHAT, None, tokenizer, OPTIONS)
+    options = TokenOptions(max_tokens=len(whole.input_ids) - 3, over_long="truncate")
+    assert encode(CHAT, None, tokenizer, options).characters < whole.characters

@@ -15,7 +15,7 @@ from curate.mixers.equal import Equal
 from curate.mixers.temperature import Temperature
 from curate.mixers.upsample_end import UpsampleEnd
 from curate.registry import Registry
-from curate.spec import ModelSpec, Resources
+from curate.settings import ModelSpec, Resources
 from curate.stage import Inputs
 from curate.stages.evaluate import Baseline, TuneBaseline
 from curate.stages.mix import SCHEDULE

@@ -8,7 +8,7 @@ import pytest
 from memory import Memory
 
 from curate.errors import DataError
-from curate.spec import Resources
+from curate.settings import Resources
 from curate.stage import DROP, PoolResult
 from curate.stages.hold_out import HoldOut
 

@@ -7,7 +7,7 @@ import pytest
 
 from curate.errors import ConfigError
 from curate.model.folders import ModelFolder, ModelKind
-from curate.spec import ModelSpec
+from curate.settings import ModelSpec
 from curate.stages.models import ModelHandle
 
 

@@ -16,7 +16,7 @@ import torch
 from curate.errors import CurateError
 from curate.methods import read_component
 from curate.registry import Registry
-from curate.spec import ModelSpec
+from curate.settings import ModelSpec
 from curate.stages.models import ModelHandle
 from curate.stages.train import Tuning
 from curate.training.checkpoints import SEAL, last_complete, seal
