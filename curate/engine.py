@@ -216,7 +216,7 @@ class Engine:
             bad = [
                 f"{name} is null for {count:,} of {manifest.rows:,} rows"
                 for name, count in manifest.nulls.items()
-                if count > limit * manifest.rows
+                if count > limit * manifest.rows and name not in stage.null_is_a_verdict
             ]
             if bad:
                 raise DataError(

@@ -35,6 +35,9 @@ class Scorer(Component, ABC):
     higher_is_better: ClassVar[bool | None]
     """The direction of a good row; None where both ends are bad or the field has not agreed."""
 
+    allows_null: ClassVar[bool] = False
+    """Whether null is a verdict of the method on a row, and so does not count against `max_null_fraction`."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Per-row measurements beside the score, kept as columns `score.<name>.<part>`."""
 
@@ -73,8 +76,8 @@ class Examples(Protocol):
     def sample_tokens(self, tokens: int) -> Sequence[TokenRow]:
         """Rows of the pool drawn likewise, until they hold so many tokens."""
 
-    def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        """Columns of all living rows of the pool."""
+    def columns(self, names: Sequence[str], rows: NDArray[np.int64] | None = None) -> pl.DataFrame:
+        """Columns of all living rows of the pool, or of those with these indices, in the order given."""
 
     def signals(self, rows: Sequence[TokenRow], readouts: Sequence[Readout]) -> TokenSignals:
         """A pass of the run's model over these rows."""
@@ -103,6 +106,10 @@ class Referenced(ABC):
     @abstractmethod
     def refer(self, examples: Examples) -> Mapping[str, NDArray[Any]]:
         """The reference, as named arrays. Raises DataError where the examples do not allow one."""
+
+    def notes(self, reference: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
+        """What to say of a reference in the run, as JSON values."""
+        return {}
 
 
 class SignalScorer(Scorer, ABC):

@@ -80,6 +80,11 @@ class Stage(ABC):
         return None
 
     @property
+    def null_is_a_verdict(self) -> frozenset[str]:
+        """The score columns in which nulls are no failure."""
+        return frozenset()
+
+    @property
     def names_rows(self) -> tuple[str, ...]:
         """Names under which the rows that live after this stage are set aside (`rows:<name>`)."""
         return ()

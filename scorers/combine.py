@@ -24,7 +24,7 @@ from curate.numerics.topsis import topsis
 from curate.scorer import Numbers, PoolScorer
 from curate.selector import Order, Pool, column_of, highest_first
 
-_WAYS = {"topsis": topsis, "z_score": weighted_z_scores, "rank": rank_average, "product": product}
+_RULES = {"topsis": topsis, "z_score": weighted_z_scores, "rank": rank_average, "product": product}
 
 
 class Criterion(BaseModel):
@@ -42,7 +42,7 @@ class Combine(PoolScorer):
     higher_is_better = True
 
     by: Mapping[str, Criterion] = Field(min_length=1, description="score or column -> {weight, order}")
-    method: Literal["topsis", "z_score", "rank", "product"] = Field(
+    rule: Literal["topsis", "z_score", "rank", "product"] = Field(
         default="topsis", description="how they become one"
     )
 
@@ -62,6 +62,6 @@ class Combine(PoolScorer):
         chosen = list(self.by.values())
         high = [pool.highest_first(c, each.order) for c, each in zip(columns, chosen, strict=True)]
         try:
-            return _WAYS[self.method](criteria, [each.weight for each in chosen], high)
+            return _RULES[self.rule](criteria, [each.weight for each in chosen], high)
         except ValueError as error:
-            raise DataError(f"combine: {', '.join(self.by)} by {self.method}: {error}") from error
+            raise DataError(f"combine: {', '.join(self.by)} by {self.rule}: {error}") from error

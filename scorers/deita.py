@@ -3,7 +3,7 @@
 Formula: sum over turns of complexity · quality, each the expected rating from 1 to 6 of `deita_complexity` and
     `deita_quality`: 1 to 36 for a single turn.
 Direction: higher is better; a conversation of more turns scores higher.
-Cost: 2 forwards of the rater a turn, each with some 170 tokens of rubric; those that the other Deita scorers of
+Cost: 2 forwards of the rater a turn, each with some 160 tokens of rubric; those that the other Deita scorers of
     the same list ask too are asked once. Nothing is generated.
 Source: Liu et al., What Makes Good Data for Alignment? (Deita), ICLR 2024 (arXiv 2312.15685).
 Deviations: those of `deita_complexity` and `deita_quality`: any instruct model in place of the authors' two

@@ -3,7 +3,7 @@
 Formula: mean over turns of sum_{k=1..6} k softmax(logits of the tokens "1" to "6")_k, read where the rater
     would begin its answer to a prompt that shows it the turn's instruction and response.
 Direction: higher is better.
-Cost: 1 forward of the rater a turn, of the turn and some 180 tokens of rubric; a prompt that another Deita
+Cost: 1 forward of the rater a turn, of the turn and some 160 tokens of rubric; a prompt that another Deita
     scorer of the same list asks too is asked once. Nothing is generated.
 Source: Liu et al., What Makes Good Data for Alignment? (Deita), ICLR 2024 (arXiv 2312.15685).
 Deviations: the authors ask a scorer that was tuned on rankings by ChatGPT, in one sentence; any instruct model

@@ -23,6 +23,7 @@ class HardLearnable(SignalScorer):
 
     signals = (Signal.LOG_PROBABILITY, Signal.TARGET_RANK)
     higher_is_better = True
+    allows_null = True
 
     top_k: int = Field(default=10, gt=0, description="a truth ranked below this is within reach")
 

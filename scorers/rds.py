@@ -41,7 +41,8 @@ class Rds(PooledSignalScorer, Referenced):
 
     def readouts(self, reference: Reference) -> Sequence[Readout]:
         """The cosine with each target row."""
-        return [StateReadout("rds", lambda states: _vectors(states) @ reference["vectors"].T)]
+        targets = reference["vectors"].T
+        return [StateReadout("rds", lambda states: _vectors(states) @ targets, width=targets.shape[1])]
 
     def measure(self, tokens: TokenSignals) -> Mapping[str, Numbers]:
         """Cosines, float32 [examples, target rows]."""

@@ -49,6 +49,21 @@ def token_rows(n: int, seed: int = 0, longest: int = 40) -> list[TokenRow]:
     return rows
 
 
+def preference_rows(n: int, seed: int = 0) -> list[TokenRow]:
+    """As `token_rows`, each with a rejected answer of other tokens and another length, and some characters."""
+    generator = np.random.default_rng([seed, 1])
+    rows = []
+    for each in token_rows(n, seed):
+        prompt = each.input_ids[: int(np.flatnonzero(each.supervised)[0])]
+        answer = generator.integers(2, VOCABULARY, int(generator.integers(1, 15)), dtype=np.int32)
+        other = TokenRow(
+            np.concatenate([prompt, answer]), np.arange(len(prompt) + len(answer)) >= len(prompt)
+        )
+        count = int(3 * each.supervised.sum())
+        rows.append(TokenRow(each.input_ids, each.supervised, count, other))
+    return rows
+
+
 def row(prompt: list[int], response: list[int]) -> TokenRow:
     """A row with one supervised span."""
     supervised = np.array([False] * len(prompt) + [True] * len(response), dtype=bool)

@@ -102,12 +102,14 @@ class StateReadout:
     name: under which it is found in `TokenSignals.readings`. read: [examples] or [examples, k] of a batch.
     layer: None for what the output head reads, else a decoder layer, from 0, or from the end below 0.
     attention_layers: how many of the last layers the attention statistics are taken over; 0: none.
+    width: k, where `read` gives [examples, k] that is to be stored: rows without states have as many NaN.
     """
 
     name: str
     read: Callable[[States], Tensor]
     layer: int | None = None
     attention_layers: int = 0
+    width: int | None = None
 
 
 @dataclass(frozen=True)

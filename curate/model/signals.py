@@ -166,8 +166,11 @@ class _ViewPass:
                     readings[name][batch] = values
         finally:
             prefetch.close()
-        for name in [*(each.name for each in self._readouts), *self._head_pass.product_names]:
+        for name in self._head_pass.product_names:
             readings.setdefault(name, np.full(len(inputs), np.nan))
+        for each in self._readouts:
+            shape = (len(inputs),) if each.width is None else (len(inputs), each.width)
+            readings.setdefault(each.name, np.full(shape, np.nan))
         return TokenSignals(offsets, per_token, per_example, readings=readings)
 
     def _forward(self, batch: Batch) -> _Found:

@@ -91,7 +91,7 @@ class TuneBaseline(ArtifactStage):
         trained = np.concatenate(steps(epoch, spec.epochs, spec.batch_rows, spec.max_steps))
         selected = inputs.pool.frame(["supervised_tokens"])["supervised_tokens"].to_numpy().astype(np.int64)
         candidates = Pool(pool.frame(["uid", "supervised_tokens"]), {}, self.tuning.seed)
-        lengths, keys = candidates.supervised_tokens(), candidates.keys("baseline", self.baseline)
+        lengths, keys = candidates.counts("supervised_tokens"), candidates.keys("baseline", self.baseline)
         drawn = []
         for rows, times in rounds(trained[: len(epoch)]):
             if self.baseline == "random":

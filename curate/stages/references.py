@@ -108,7 +108,8 @@ class MakeReference(ArtifactStage):
         made = self._referenced.refer(_Examples(self, inputs, out))
         arrays = {name: np.ascontiguousarray(array) for name, array in made.items()}
         save_file(arrays, out / FILE)
-        return {"shapes": {name: list(array.shape) for name, array in arrays.items()}}
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        return {"shapes": shapes, **self._referenced.notes(arrays)}
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ class _Examples:
         keys = uniform(self.stage.seed, self.inputs.pool.frame(["uid"])["uid"].to_list())
         return np.argsort(keys, kind="stable")
 
-    def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        return self.inputs.pool.frame(names)
+    def columns(self, names: Sequence[str], rows: NDArray[np.int64] | None = None) -> pl.DataFrame:
+        return self.inputs.pool.frame(names) if rows is None else self.inputs.pool.take(names, rows)
 
     def signals(self, rows: Sequence[TokenRow], readouts: Sequence[Readout]) -> TokenSignals:
         from curate.model.signals import compute_signals

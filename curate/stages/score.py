@@ -72,8 +72,7 @@ def score_stages(
         if isinstance(method, PooledSignalScorer):
             stages.append(CombineScores(method.column, entry, resources, limit, method))
         elif isinstance(method, FamilyScorer):
-            whole = limit if method.share() == 1 else None
-            stages.append(CompareFamily(method.column, entry, resources, whole, method))
+            stages.append(CompareFamily(method.column, entry, resources, limit, method))
     for method in methods:
         if isinstance(method, PoolScorer):
             known = {name: better for stage in stages for name, better in stage.directions.items()}

@@ -20,7 +20,7 @@ from curate.stages.score_signals import Measure
 class _Last(PoolStage):
     """What the last steps share."""
 
-    max_null_fraction: float | None
+    max_null_fraction: float
     method: Scorer
 
     @property
@@ -32,6 +32,11 @@ class _Last(PoolStage):
     def null_limit(self) -> float | None:
         """As configured."""
         return self.max_null_fraction
+
+    @property
+    def null_is_a_verdict(self) -> frozenset[str]:
+        """Of a scorer that says so."""
+        return frozenset({self.method.column} if self.method.allows_null else ())
 
     @property
     def directions(self) -> Mapping[str, bool | None]:
@@ -64,6 +69,11 @@ class CombineScores(_Last):
         """As the scorer states; what stands beside it has none."""
         return {**dict.fromkeys(self._beside().values()), self.method.column: self.method.higher_is_better}
 
+    @property
+    def null_is_a_verdict(self) -> frozenset[str]:
+        """What stands beside the score, too."""
+        return super().null_is_a_verdict | frozenset(self._beside().values())
+
     def _beside(self) -> dict[str, str]:
         return {part: f"{self.method.column}.{part}" for part in self.method.pool_parts}
 
@@ -86,6 +96,11 @@ class CompareFamily(_Last):
     def needs(self) -> frozenset[str]:
         """What each model says."""
         return frozenset(self._columns())
+
+    @property
+    def null_is_a_verdict(self) -> frozenset[str]:
+        """Where a sample is scored, the rest has none."""
+        return frozenset({self.method.column}) if self.method.share() < 1 else super().null_is_a_verdict
 
     def _columns(self) -> list[str]:
         return [Measure(self.method, index).label for index in range(len(self.method.models()))]

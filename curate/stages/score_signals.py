@@ -126,8 +126,14 @@ class ScoreSignals(RowStage):
 
     @property
     def null_limit(self) -> float | None:
-        """As configured, where all rows are scored."""
-        return self.max_null_fraction if all(each.share == 1 for each in self.measures) else None
+        """As configured."""
+        return self.max_null_fraction
+
+    @property
+    def null_is_a_verdict(self) -> frozenset[str]:
+        """Of scorers that say so, and of those that score a sample."""
+        columns = [each.columns for each in self.measures if each.method.allows_null or each.share < 1]
+        return frozenset[str]().union(*columns)
 
     @property
     def directions(self) -> Mapping[str, bool | None]:
@@ -166,7 +172,7 @@ class ScoreSignals(RowStage):
         return next(each for each in self.measures if each.label == output)
 
     def setup(self, artifacts: Artifacts) -> _State:
-        """Load the model and the references, once per worker."""
+        """Load the model and the references, once per worker; of references that do not exist yet (a plan), none."""
         from curate.model.cost import matrix_peak_flops
         from curate.model.load import load_tokenizer
         from curate.model.tokens import Encoder, TokenOptions
@@ -177,6 +183,7 @@ class ScoreSignals(RowStage):
                 {} if each.reference is None else load_reference(artifacts[each.reference], loaded.device)
             )
             for each in self.measures
+            if each.reference is None or each.reference in artifacts
         }
         encoder = None
         if self.tokens is not None:

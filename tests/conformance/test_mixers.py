@@ -86,9 +86,9 @@ def test_draws_are_as_many_as_asked(written: dict[str, Any], pool: Pool) -> None
     draws = getattr(mixer, "draws", None)
     if schedule is None:
         return
-    tokens = pool.supervised_tokens()
-    if draws is not None and draws.in_tokens:
-        assert tokens[schedule.draws].sum() <= draws.tokens(int(tokens.sum()))
+    if draws is not None and draws.column is not None:
+        counts = pool.counts(draws.column)
+        assert counts[schedule.draws].sum() <= draws.limit(int(counts.sum()))
     elif draws is not None:
         assert len(schedule.draws) == draws.rows(pool.rows)
     elif mixer.name == "capped":

@@ -44,6 +44,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "good", "budget": "40%"},
         {"by": "mixed", "order": "highest", "budget": "30% tokens"},
         {"by": "good", "budget": "40%", "per": "source"},
+        {"by": "good", "budget": "40% characters"},
         {"by": "good", "budget": "30% tokens", "per": "cluster", "allocation": "equal"},
         {"by": "good", "budget": "100%"},
     ],
@@ -108,9 +109,9 @@ def test_the_budget_holds(written: dict[str, Any], pool: Pool) -> None:
     budget = getattr(selector, "budget", None)
     if kept is None or not isinstance(budget, Budget) or budget.is_all:
         return
-    tokens = pool.supervised_tokens()
-    if budget.in_tokens:
-        assert tokens[kept].sum() <= budget.tokens(int(tokens.sum()))
+    if budget.column is not None:
+        counts = pool.counts(budget.column)
+        assert counts[kept].sum() <= budget.limit(int(counts.sum()))
     elif getattr(selector, "variant", "default") == "default":
         assert len(kept) == budget.rows(pool.rows)
     else:
