@@ -111,7 +111,7 @@ class ScoreRatings(RowStage):
             counted = _counted(ratings, answers)
             state.counted.update(counted)
             warning = _monotone(ratings, counted)
-            if warning is not None:
+            if warning is not None and not state.told:
                 _log.warning("%s", warning)
                 state.told = True
             expected = dict(zip(unique, answers.expected.tolist(), strict=True))

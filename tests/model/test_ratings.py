@@ -180,7 +180,10 @@ QUESTIONS = [
     ("What is 2+2?", "4"),
     ("What is the capital of France?", "The capital of France is Paris."),
     ("What is the capital of Peru?", "Bananas are yellow."),
-    ("Write a haiku about rain.", "Soft rain on the roof, the garden drinks and is still, a snail crosses stone"),
+    (
+        "Write a haiku about rain.",
+        "Soft rain on the roof, the garden drinks and is still, a snail crosses stone",
+    ),
     ("Prove that there are infinitely many primes.", "Multiply all of them and add one."),
 ]
 
