@@ -239,6 +239,11 @@ def _publish(folder: Path, name: str, files: Path, model: str | None) -> None:
     if name == "schedule":
         shutil.copyfile(files / SCHEDULE, folder / SCHEDULE)
         return
+    if name.startswith("score.") and name.endswith(".reference"):
+        target = folder / "references" / name.removeprefix("score.").removesuffix(".reference")
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(files, target, copy_function=_link)
+        return
     if name == "adapter":
         name = "adapter" if (files / ADAPTER_CONFIG).exists() else "model"
     elif not name.startswith("adapter"):

@@ -41,7 +41,8 @@ class RowTask:
         index, start, stop = unit
         begun = time.monotonic()
         needs = frozenset[str]().union(*(self.stage.output_needs(output) for output in self.entries))
-        rows = self.reader.frame(needs, start, stop)
+        columns = [need for need in needs if not need.startswith(("artifact:", "rows:"))]
+        rows = self.reader.frame(columns, start, stop)
         with collected() as notices:
             result = self.stage.apply(rows, state, frozenset(self.entries))
         if result.height != rows.height:

@@ -81,7 +81,10 @@ class ModelHandle:
             return loaded
         from peft import PeftModel
 
-        tuned: Any = PeftModel.from_pretrained(loaded.model, self.pinned.adapter).merge_and_unload()
+        from curate.model.quiet import no_peft_deprecation
+
+        with no_peft_deprecation():
+            tuned: Any = PeftModel.from_pretrained(loaded.model, self.pinned.adapter).merge_and_unload()
         return replace(loaded, model=tuned.eval())
 
 
