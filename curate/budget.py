@@ -1,29 +1,37 @@
-"""Budget: how much a selector may keep: rows or supervised tokens, as a number or as a share of the pool."""
+"""Budget: how much a selector may keep: rows, supervised tokens or characters, as a number or a share of the pool's."""
 
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
+Unit = Literal["rows", "tokens", "characters"]
+
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+_UNITS = "|".join(get_args(Unit))
 _PATTERN = re.compile(
-    r"^\s*([0-9]*\.?[0-9]+)\s*(?:([kKmMbB]?)\s*(rows|tokens)?|(%)\s*(?:(?:of\s+)?(rows|tokens))?)\s*$"
+    rf"^\s*([0-9]*\.?[0-9]+)\s*(?:([kKmMbB]?)\s*({_UNITS})?|(%)\s*(?:(?:of\s+)?({_UNITS}))?)\s*$"
 )
-_EXPECTED = 'a budget must be rows (500), a share of them ("10%"), or tokens ("2M tokens", "10% tokens")'
+_EXPECTED = (
+    'a budget must be rows (500), a share of them ("10%"), tokens ("2M tokens", "10% tokens"), or characters '
+    '("20M characters", "10% characters")'
+)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`500` rows, `"10%"` of the pool's rows, `"2M tokens"`, or `"10% tokens"`: of the pool's.
+    """`500` rows, `"10%"` of the pool's rows; `"2M tokens"`, `"10% tokens"` of the pool's; the same of characters.
 
-    Tokens are *supervised* tokens, the column `supervised_tokens`: those that training learns from.
+    Tokens and characters are *supervised* ones, the columns `supervised_tokens` and `supervised_characters`:
+    those that training learns from. amount: so many units, or, where `is_share`, that fraction of the pool's.
     """
 
     amount: float
-    unit: Literal["rows", "tokens", "fraction", "token_fraction"]
+    unit: Unit = "rows"
+    is_share: bool = False
 
     @classmethod
     def parse(cls, value: Any) -> "Budget":
@@ -35,70 +43,60 @@ class Budget:
         if match is None:
             raise ValueError(f"{_EXPECTED}. Got {value!r}.")
         number, suffix, unit, percent, share_unit = match.groups()
+        counted = cast(Unit, unit or share_unit or "rows")
         amount = Decimal(number)
         if percent:
             if not 0 < amount <= 100:
                 raise ValueError(f"a share must be above 0% and at most 100%. Got {value!r}.")
-            return cls(float(amount / 100), "token_fraction" if share_unit == "tokens" else "fraction")
+            return cls(float(amount / 100), counted, is_share=True)
         amount *= _SUFFIX[suffix.lower()]
         if amount <= 0 or amount != int(amount):
             raise ValueError(f"{_EXPECTED}, a whole number above 0. Got {value!r}.")
-        return cls(float(amount), "tokens" if unit == "tokens" else "rows")
+        return cls(float(amount), counted)
 
     def __str__(self) -> str:
-        match self.unit:
-            case "rows":
-                return f"{int(self.amount)}"
-            case "tokens":
-                return f"{int(self.amount)} tokens"
-            case "fraction":
-                return f"{self._percent}%"
-            case "token_fraction":
-                return f"{self._percent}% tokens"
+        amount = f"{(self._exact * 100).normalize():f}%" if self.is_share else f"{int(self.amount)}"
+        return amount if self.unit == "rows" else f"{amount} {self.unit}"
 
     @property
-    def _percent(self) -> str:
-        return f"{(self._share * 100).normalize():f}"
-
-    @property
-    def _share(self) -> Decimal:
+    def _exact(self) -> Decimal:
         """The amount as the decimal number that was written: 29% of 100 is 29, not 28.999…"""
         return Decimal(repr(self.amount))
 
     @property
-    def in_tokens(self) -> bool:
-        """Whether only the token counts of the rows say how many rows this is."""
-        return self.unit in ("tokens", "token_fraction")
+    def column(self) -> str | None:
+        """The column whose sum over the rows is limited; None where rows themselves are counted."""
+        return None if self.unit == "rows" else f"supervised_{self.unit}"
 
     @property
     def is_all(self) -> bool:
         """Whether it is 100%: all that can be chosen, however many that are."""
-        return self.unit in ("fraction", "token_fraction") and self.amount == 1
+        return self.is_share and self.amount == 1
 
     def needs(self) -> frozenset[str]:
-        """The columns that the budget reads: `supervised_tokens`, or none."""
-        return frozenset({"supervised_tokens"}) if self.in_tokens else frozenset()
+        """The columns that the budget reads: its `column`, or none."""
+        return frozenset() if self.column is None else frozenset({self.column})
 
     def rows(self, pool_rows: int) -> int:
         """The number of rows that this budget allows in a pool of `pool_rows`.
 
         A share is rounded to the nearest row (a half to the even one) and keeps at least one. Raises
-        ValueError for a token budget, which only the token counts of the rows can resolve.
+        ValueError for a budget in tokens or characters, which only the counts of the rows can resolve.
         """
-        if self.in_tokens:
-            raise ValueError("a token budget has no fixed number of rows")
-        if self.unit == "fraction":
-            return max(1, round(self._share * pool_rows)) if pool_rows else 0
+        if self.column is not None:
+            raise ValueError(f"a budget in {self.unit} has no fixed number of rows")
+        if self.is_share:
+            return max(1, round(self._exact * pool_rows)) if pool_rows else 0
         return int(self.amount)
 
-    def tokens(self, pool_tokens: int) -> int:
-        """The supervised tokens that this budget allows in a pool of `pool_tokens`; a share is rounded down.
+    def limit(self, pool_total: int) -> int:
+        """The tokens or characters that this budget allows in a pool of `pool_total`; a share is rounded down.
 
         Raises ValueError for a budget in rows.
         """
-        if not self.in_tokens:
-            raise ValueError("a budget in rows has no fixed number of tokens")
-        return int(self._share * pool_tokens) if self.unit == "token_fraction" else int(self.amount)
+        if self.column is None:
+            raise ValueError("a budget in rows has no fixed number of tokens or characters")
+        return int(self._exact * pool_total) if self.is_share else int(self.amount)
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -145,11 +145,11 @@ class Pool:
         """As the function `highest_first`, with the directions of this pool."""
         return highest_first(self.higher_is_better, column, order)
 
-    def supervised_tokens(self) -> NDArray[np.int64]:
-        """The supervised tokens of each row, int64 [rows]. Raises DataError where a row has no count."""
-        counts = self._column("supervised_tokens")
+    def counts(self, column: str) -> NDArray[np.int64]:
+        """A column of counts, such as `supervised_tokens`, int64 [rows]. Raises DataError where a row has none."""
+        counts = self._column(column)
         if counts.null_count():
-            raise DataError(f"every row must have supervised_tokens. {counts.null_count()} have none.")
+            raise DataError(f"every row must have {column}. {counts.null_count()} have none.")
         return counts.cast(pl.Int64).to_numpy()
 
     def take(self, order: NDArray[np.int64], budget: Budget) -> NDArray[np.int64]:
@@ -164,17 +164,19 @@ class Pool:
             )
         if budget.is_all:
             return order
-        if not budget.in_tokens:
+        if budget.column is None:
             limit = budget.rows(self.rows)
-            self._check_budget(budget, limit, len(order), "rows")
+            self._check_budget(budget, limit, len(order))
             return order[:limit]
-        tokens = self.supervised_tokens()
-        sums = np.cumsum(tokens[order])
-        limit = budget.tokens(int(tokens.sum()))
-        self._check_budget(budget, limit, int(sums[-1]), "tokens")
+        counts = self.counts(budget.column)
+        sums = np.cumsum(counts[order])
+        limit = budget.limit(int(counts.sum()))
+        self._check_budget(budget, limit, int(sums[-1]))
         fits = int(np.searchsorted(sums, limit, side="right"))
         if fits == 0:
-            raise DataError(f"budget must hold the first row, {int(sums[0])} tokens. Got {budget} ({limit}).")
+            raise DataError(
+                f"budget must hold the first row, {int(sums[0])} {budget.unit}. Got {budget} ({limit})."
+            )
         return order[:fits]
 
     def take_balanced(
@@ -183,22 +185,22 @@ class Pool:
         """The best rows of each group, in rank order, the budget shared over the groups.
 
         proportional: to the rows that a group has in `order`; equal: the same to each. Rows are shared by
-        largest remainder, the excess of small groups passed on. Tokens are spent row by row, groups in
-        that proportion (`ranking.interleaved`), until the next row does not fit. Raises as `take`.
+        largest remainder, the excess of small groups passed on. Tokens or characters are spent row by row, groups
+        in that proportion (`ranking.interleaved`), until the next row does not fit. Raises as `take`.
         """
         sizes = groups.sizes(order)
         weights = sizes.astype(np.float64) if allocation == "proportional" else np.ones(len(sizes))
-        if budget.in_tokens:
+        if budget.column is not None:
             chosen = self.take(interleaved(order, groups.labels, weights), budget)
             return order[np.isin(order, chosen)]
         shares = apportion(weights, len(self.take(order, budget)), caps=sizes)
         return order[group_rank(order, groups.labels) < shares[groups.labels[order]]]
 
-    def _check_budget(self, budget: Budget, limit: int, available: int, unit: str) -> None:
+    def _check_budget(self, budget: Budget, limit: int, available: int) -> None:
         if limit > available:
-            what = f"{budget} ({limit} {unit})" if str(limit) != str(budget) else f"{limit}"
+            what = f"{budget} ({limit} {budget.unit})" if str(limit) != str(budget) else f"{limit}"
             raise DataError(
-                f"budget must be at most the {available} {unit} that can be chosen, of a pool of {self.rows} "
+                f"budget must be at most the {available} {budget.unit} that can be chosen, of a pool of {self.rows} "
                 f"rows. Got {what}."
             )
 
@@ -246,9 +248,9 @@ class Selector(Component, ABC):
         """
 
     def expected_rows(self, rows: int) -> int | None:
-        """How many of `rows` it will keep; None where only the scores or the tokens can tell."""
+        """How many of `rows` it will keep; None where only the scores or the counts can tell."""
         budget = dict(self).get("budget")
-        return min(rows, budget.rows(rows)) if isinstance(budget, Budget) and not budget.in_tokens else None
+        return min(rows, budget.rows(rows)) if isinstance(budget, Budget) and budget.column is None else None
 
     @abstractmethod
     def select(self, pool: Pool) -> Selection:

@@ -39,7 +39,8 @@ def random_pool(rows: int, seed: int = 0, duplicates: bool = False, nulls: bool 
             "uid": [f"uid-{number}" for number in uids],
             "source": rng.choice(["chat", "code", "math"], rows, p=[0.6, 0.1, 0.3]).tolist(),
             "cluster": rng.integers(0, 4, rows).astype(np.int32),
-            "supervised_tokens": rng.integers(1, 60, rows).astype(np.int32),
+            "supervised_tokens": (counts := rng.integers(1, 60, rows).astype(np.int32)),
+            "supervised_characters": counts * 3 + 1,
             **{
                 f"score.{name}": [
                     None if gone else value for value, gone in zip(values, missing, strict=True)

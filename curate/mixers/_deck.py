@@ -14,7 +14,7 @@ from curate.numerics.ranking import group_rank, ranked
 from curate.numerics.seeds import derive, uniform
 from curate.selector import Pool
 
-DRAWS = "rows drawn in one epoch: a number, a share of the selected rows, or supervised tokens"
+DRAWS = "rows drawn in one epoch: a number, a share of the selected rows, or supervised tokens or characters"
 """Description of every mixer's `draws`."""
 
 
@@ -86,16 +86,16 @@ class Deck:
         """How many draws a schedule has.
 
         draws: None for `default`. counts_at: draws -> how often each group is dealt, int64 [groups], from
-        the start of its round. For tokens: the most draws, found by halving, whose supervised tokens are
-        within the budget. Raises DataError where no draw is.
+        the start of its round. For tokens or characters: the most draws, found by halving, whose sum is within
+        the budget. Raises DataError where no draw is.
         """
         if draws is None:
             return default
-        if not draws.in_tokens:
+        if draws.column is None:
             return draws.rows(self.pool.rows)
-        tokens = self.pool.supervised_tokens()
-        sums = [np.concatenate([[0], np.cumsum(tokens[rows])]) for rows in self.rows]
-        limit = draws.tokens(int(tokens.sum()))
+        counts = self.pool.counts(draws.column)
+        sums = [np.concatenate([[0], np.cumsum(counts[rows])]) for rows in self.rows]
+        limit = draws.limit(int(counts.sum()))
 
         def spent(count: int) -> int:
             return sum(
@@ -104,9 +104,11 @@ class Deck:
             )
 
         if spent(1) > limit:
-            raise DataError(f"draws must hold at least one row, {spent(1)} supervised tokens. Got {draws}.")
-        if not tokens.any():
-            raise DataError("draws in tokens need rows with supervised tokens. All rows have 0.")
+            raise DataError(
+                f"draws must hold at least one row, {spent(1)} supervised {draws.unit}. Got {draws}."
+            )
+        if not counts.any():
+            raise DataError(f"draws in {draws.unit} need rows with supervised {draws.unit}. All rows have 0.")
         low, high = 1, 2
         while spent(high) <= limit:
             low, high = high, 2 * high

@@ -59,7 +59,7 @@ class Curriculum(Mixer):
             raise ValueError("`interleave` orders whole levels: it needs `pacing: none`")
         if self.pacing == "none" and self.draws is not None:
             raise ValueError("without pacing every row is drawn once: `draws` needs a `pacing`")
-        if self.draws is not None and self.draws.in_tokens:
+        if self.draws is not None and self.draws.column is not None:
             raise ValueError(
                 f"the pace is counted in draws: `draws` must be rows or a share. Got {self.draws}."
             )

@@ -40,7 +40,7 @@ class KmeansQuality(Selector):
     """A budget for each cluster by its size, and a draw inside it that favours quality."""
 
     by: str = Field(description="scorer (`donod`) or column that measures quality")
-    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% tokens"')
+    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
     order: Order | None = Field(
         default=None, description="which end is good; needed where the score has no stated direction"
     )
@@ -50,7 +50,7 @@ class KmeansQuality(Selector):
 
     @model_validator(mode="after")
     def _rows_only(self) -> Self:
-        if self.budget.in_tokens and self.variant != "default":
+        if self.budget.column is not None and self.variant != "default":
             raise ValueError(f"`variant: {self.variant}` takes a budget in rows. Got {self.budget}.")
         return self
 

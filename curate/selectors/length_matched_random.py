@@ -39,7 +39,7 @@ class LengthMatchedRandom(Selector):
 
     def select(self, pool: Pool) -> Selection:
         """The matched rows, in the order of the draw."""
-        lengths = pool.supervised_tokens()
+        lengths = pool.counts("supervised_tokens")
         reference = lengths[self.like.select(pool).kept]
         kept = length_matched(lengths, reference, pool.keys("length_matched_random"), self.bins)
         edges = length_bins(reference, self.bins)

@@ -22,7 +22,7 @@ from curate.selectors._reasons import after, mask, place_texts, share_texts
 class Random(Selector):
     """Rows drawn uniformly without replacement, overall or balanced over groups."""
 
-    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% tokens"')
+    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
     per: str | None = Field(
         default=None, description="share the budget over the values of this column (source, cluster, …)"
     )

@@ -29,7 +29,7 @@ class RoundRobin(Selector):
     """The best row of each group in turn, until the budget is spent."""
 
     by: str = Field(description="scorer (`ifd`) or column to rank by")
-    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% tokens"')
+    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
     per: str = Field(default="source", description="column whose values take turns (source, cluster, …)")
     order: Order | None = Field(
         default=None, description="which end is best; needed where the score has no stated direction"

@@ -26,7 +26,7 @@ class Top(Selector):
     """The best rows by one score, overall or of each group."""
 
     by: str = Field(description="scorer (`el2n`) or column (`tokens`, `meta.level`) to rank by")
-    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% tokens"')
+    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
     order: Order | None = Field(
         default=None, description="which end is best; needed where the score has no stated direction"
     )

@@ -116,7 +116,7 @@ def test_duplicates_are_spread() -> None:
 def test_tokens_are_not_passed_and_one_more_draw_would() -> None:
     rng = np.random.default_rng(0)
     pool = pool_of({"source": SOURCES, "supervised_tokens": rng.integers(5, 90, 20).astype(np.int32)})
-    tokens = pool.supervised_tokens()
+    tokens = pool.counts("supervised_tokens")
     schedule = Equal(draws="3000 tokens").mix(pool)
     more = Equal(draws=len(schedule.draws) + 1).mix(pool)
     assert tokens[schedule.draws].sum() <= 3000 < tokens[more.draws].sum()

@@ -12,12 +12,9 @@ from curate.budget import Budget
         (500, 500, "rows"),
         ("500", 500, "rows"),
         ("1.5k rows", 1500, "rows"),
-        ("10%", 0.1, "fraction"),
-        ("12.5% of rows", 0.125, "fraction"),
         ("2M tokens", 2_000_000, "tokens"),
         ("2.3M tokens", 2_300_000, "tokens"),
-        ("25% tokens", 0.25, "token_fraction"),
-        ("25% of tokens", 0.25, "token_fraction"),
+        ("20M characters", 20_000_000, "characters"),
     ],
 )
 def test_read(written: object, amount: float, unit: str) -> None:
@@ -25,14 +22,30 @@ def test_read(written: object, amount: float, unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [0, -3, 0.1, True, None, "ten", "1.5", "0%", "101%", "10k%", "5 apples", ""]
+    ("written", "amount", "unit"),
+    [
+        ("10%", 0.1, "rows"),
+        ("12.5% of rows", 0.125, "rows"),
+        ("25% tokens", 0.25, "tokens"),
+        ("25% of tokens", 0.25, "tokens"),
+        ("10% characters", 0.1, "characters"),
+    ],
+)
+def test_read_a_share(written: object, amount: float, unit: str) -> None:
+    assert Budget.parse(written) == Budget(amount, unit, is_share=True)
+
+
+@pytest.mark.parametrize(
+    "written", [0, -3, 0.1, True, None, "ten", "1.5", "0%", "101%", "10k%", "5 apples", "5 of tokens", ""]
 )
 def test_refused_with_what_was_found(written: object) -> None:
     with pytest.raises(ValueError, match=f"Got {written!r}"):
         Budget.parse(written)
 
 
-@pytest.mark.parametrize("written", [7, "33.33333333%", "0.1%", "29% tokens", "1234567 tokens"])
+@pytest.mark.parametrize(
+    "written", [7, "33.33333333%", "0.1%", "29% tokens", "1234567 tokens", "5k characters"]
+)
 def test_text_reads_back_as_the_same_budget(written: object) -> None:
     budget = Budget.parse(written)
     assert Budget.parse(str(budget)) == budget
@@ -46,22 +59,30 @@ def test_a_share_of_rows_is_rounded_and_keeps_at_least_one(share: str, pool: int
 
 
 def test_a_share_of_tokens_is_rounded_down() -> None:
-    assert Budget.parse("29% tokens").tokens(100) == 29
-    assert Budget.parse("10% tokens").tokens(99) == 9
+    assert Budget.parse("29% tokens").limit(100) == 29
+    assert Budget.parse("10% characters").limit(99) == 9
 
 
-def test_rows_of_a_token_budget_are_refused() -> None:
-    with pytest.raises(ValueError, match="no fixed number of rows"):
-        Budget.parse("10 tokens").rows(5)
+@pytest.mark.parametrize("unit", ["tokens", "characters"])
+def test_rows_of_another_budget_are_refused(unit: str) -> None:
+    with pytest.raises(ValueError, match=f"a budget in {unit} has no fixed number of rows"):
+        Budget.parse(f"10 {unit}").rows(5)
 
 
 def test_tokens_of_a_row_budget_are_refused() -> None:
     with pytest.raises(ValueError, match="no fixed number of tokens"):
-        Budget.parse("10").tokens(5)
+        Budget.parse("10").limit(5)
 
 
-@pytest.mark.parametrize(("written", "column"), [("10%", set()), ("10% tokens", {"supervised_tokens"})])
-def test_only_tokens_need_a_column(written: str, column: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("written", "column"),
+    [
+        ("10%", set()),
+        ("10% tokens", {"supervised_tokens"}),
+        ("20M characters", {"supervised_characters"}),
+    ],
+)
+def test_what_is_counted_needs_its_column(written: str, column: set[str]) -> None:
     assert Budget.parse(written).needs() == column
 
 

@@ -27,7 +27,7 @@ def test_as_many_rows_as_the_reference() -> None:
 
 
 def test_total_tokens_within_one_row() -> None:
-    tokens = POOL.supervised_tokens()
+    tokens = POOL.counts("supervised_tokens")
     ours, reference = matched().select(POOL).kept, TOP.select(POOL).kept
     assert abs(tokens[ours].sum() - tokens[reference].sum()) <= tokens[ours].max()
 

@@ -144,6 +144,17 @@ def test_a_share_of_tokens_is_of_the_whole_pool() -> None:
     assert pool.take(ALL[:3], Budget.parse("50% tokens")).tolist() == [0, 1]
 
 
+def test_characters_are_counted_by_their_own_column() -> None:
+    pool = pool_of({"supervised_tokens": [9] * 4, "supervised_characters": [5, 9, 8, 1]})
+    assert pool.take(ALL, Budget.parse("20 characters")).tolist() == [0, 1]
+
+
+def test_more_characters_than_there_are_is_an_error_in_characters() -> None:
+    pool = pool_of({"supervised_characters": [5, 9, 8, 1]})
+    with pytest.raises(DataError, match=r"at most the 23 characters .* Got 24 characters"):
+        pool.take(ALL, Budget.parse("24 characters"))
+
+
 def test_more_tokens_than_there_are_is_an_error_with_both_numbers() -> None:
     pool = pool_of({"supervised_tokens": tokens(5, 9, 8, 1)})
     with pytest.raises(DataError, match=r"at most the 23 tokens .* Got 24 tokens"):
@@ -158,7 +169,7 @@ def test_tokens_that_hold_no_row_are_an_error() -> None:
 
 def test_a_row_without_a_token_count_is_an_error() -> None:
     with pytest.raises(DataError, match="1 have none"):
-        pool_of({"supervised_tokens": [5, None]}).supervised_tokens()
+        pool_of({"supervised_tokens": [5, None]}).counts("supervised_tokens")
 
 
 def test_nothing_to_choose_from_is_an_error() -> None:
