@@ -69,7 +69,7 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
 
     loaded = load_config(config, overrides or [])
     with loaded.marks.located():
-        from curate.pipeline import build
+        from curate.pipeline import build, expanded
 
         build(loaded.config)
     if as_json:
@@ -79,7 +79,7 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
         f"{entry.kind} ({', '.join(method.name for method in entry.methods)})"
         if entry.kind in ("clean", "score", "select", "cluster", "mix")
         else entry.kind
-        for entry in loaded.config.stages
+        for entry in expanded(loaded.config).stages
     )
     print(f"{config}: ok. {stages}")
 

@@ -39,8 +39,11 @@ def problems(error: ValidationError, model: type[BaseModel], value: Any) -> list
     """What is wrong with `value`, which was read as `model`. Several branches of a union are one problem."""
     found: list[Problem] = []
     plain: dict[Where, int] = {}
-    for details in error.errors(include_url=False):
-        if details["type"] == "too_short" and details["input"]:
+    everything = error.errors(include_url=False)
+    for details in everything:
+        if details["type"] == "too_short" and any(
+            _inside(other["loc"], details["loc"]) for other in everything
+        ):
             continue  # its elements are wrong, and are reported themselves
         problem = _problem(details, model, value)
         if not problem.message.startswith("must be "):
@@ -106,6 +109,10 @@ def _problem(details: ErrorDetails, model: type[BaseModel], value: Any) -> Probl
     if expected == details["msg"]:
         return Problem(where, f"{expected}. Got {shown(given)}.")
     return Problem(where, f"must be {expected}. Got {shown(given)}.{_repair(kind, given)}")
+
+
+def _inside(loc: Sequence[str | int], around: Sequence[str | int]) -> bool:
+    return len(loc) > len(around) and tuple(loc[: len(around)]) == tuple(around)
 
 
 def _place(loc: Sequence[str | int], value: Any) -> tuple[Where, str]:

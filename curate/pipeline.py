@@ -1,18 +1,20 @@
 """Pipeline: an ordered list of stages, built from a configuration, checked, planned, run.
 
 The list is that of `stages:` with what the engine adds itself in front: ingest, tokenize (where there
-is a model), hold out (where there is an evaluation). Other shapes of pipeline wrap the same list.
+is a model), hold out (where there is an evaluation). Other shapes of pipeline wrap the same list, or put stages
+into it (`expanded`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from curate.cleaner import Deduplicator, Filter
 from curate.clusterer import Clusterer
 from curate.component import Component
 from curate.engine import Engine
-from curate.errors import ConfigError, Problem
+from curate.errors import ConfigError, Problem, Where
 from curate.mixer import Mixer
 from curate.numerics.seeds import derive
 from curate.scorer import Scorer
@@ -20,6 +22,7 @@ from curate.selector import Selector
 from curate.settings import ModelSpec, Resources, SourceSpec
 from curate.spec import Config, StageEntry
 from curate.stage import Stage
+from curate.stages.characters import CountCharacters
 from curate.stages.clean import clean_stages
 from curate.stages.cluster import Cluster
 from curate.stages.embed import TARGET_EMBEDDING, Embed, EmbedRows, EmbedTarget
@@ -54,6 +57,13 @@ PROVIDERS = {
 class Pipeline(Component, ABC):
     """A shape of pipeline: how the list of stages is run (once, in rounds, per method …)."""
 
+    def expand(self, config: Config) -> Config:
+        """The configuration with the stages that this shape puts into the list.
+
+        Those of the user stay the same objects. Called by `expanded` alone. Raises ConfigError.
+        """
+        return config
+
     @abstractmethod
     def run(self, config: Config, engine: Engine) -> View:
         """Run the stages of `config` on the engine; return the last view."""
@@ -64,11 +74,42 @@ def entry_error(entry: int | None, message: str) -> ConfigError:
     return ConfigError(problems=[Problem(("stages", entry) if entry is not None else (), message)])
 
 
+def expanded(config: Config) -> Config:
+    """The configuration with what its pipeline puts into the list; `stop_after` ends before the same item as before."""
+    full = cast(Pipeline, config.pipeline).expand(config)
+    if config.stop_after is None or config.stop_after >= len(config.stages):
+        return full.model_copy(update={"stop_after": None})
+    first_left = config.stages[config.stop_after]
+    places = [place for place, entry in enumerate(full.stages) if entry is first_left]
+    return full.model_copy(update={"stop_after": places[0]})
+
+
 def build(config: Config) -> tuple[Stage, ...]:
     """The stages of a configuration, in order, checked: every column that one needs, an earlier one adds.
 
-    Finds no files and loads no model. Raises ConfigError naming the item of `stages:`.
+    Those that its pipeline puts in are among them. Finds no files and loads no model. Raises ConfigError naming
+    the item of `stages:`, or the pipeline for an item that it put in.
     """
+    full = expanded(config)
+    try:
+        return _build(full)
+    except ConfigError as error:
+        if not error.problems:
+            raise
+        problems = [replace(each, where=_place(each.where, config, full)) for each in error.problems]
+        raise ConfigError(problems=problems) from error
+
+
+def _place(where: Where, config: Config, full: Config) -> Where:
+    """Where the user finds what stands at this place of the expanded configuration."""
+    if where[:1] != ("stages",) or len(where) < 2:
+        return where
+    entry = full.stages[int(where[1])]
+    own = [index for index, each in enumerate(config.stages) if each is entry]
+    return ("stages", own[0], *where[2:]) if own else ("pipeline",)
+
+
+def _build(config: Config) -> tuple[Stage, ...]:
     model = ModelHandle(config.model) if config.model else None
     stages = _front(config, model)
     known: dict[str, bool | None] = {}
@@ -95,6 +136,8 @@ def build(config: Config) -> tuple[Stage, ...]:
                 f"`{twice[0]}` is computed by an earlier `score` too. Score it once, where it is needed first.",
             )
         known |= added
+    if model is None and any("supervised_characters" in stage.needs for stage in stages):
+        stages.insert(1, CountCharacters("characters", None, Resources(), config.tokens.train_on))
     _check(stages)
     last = len(config.stages) if config.stop_after is None else config.stop_after
     return tuple(stage for stage in stages if stage.entry is None or stage.entry < last)

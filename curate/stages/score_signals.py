@@ -201,9 +201,12 @@ class ScoreSignals(RowStage):
         scored = np.ones(rows.height, dtype=np.bool_)
         if share < 1:
             scored = uniform(self.seed, rows["uid"].to_list()) < share
+        chosen = rows.filter(pl.Series(scored))
         if state.encoder is not None:
-            rows = encode_columns(rows, state.encoder)
-            scored &= rows["input_ids"].is_not_null().to_numpy()
+            chosen = encode_columns(chosen, state.encoder)
+            encoded = chosen["input_ids"].is_not_null()
+            scored[scored] = encoded.to_numpy()
+            chosen = chosen.filter(encoded)
         wanted = union((each.asks.signals, each.asks.views) for each in asked)
         readouts: dict[View, list[Readout]] = {}
         for each in asked:
@@ -213,7 +216,7 @@ class ScoreSignals(RowStage):
         state.recorded = Throughput()
         tokens = compute_signals(
             state.loaded.model,
-            token_rows(rows.filter(pl.Series(scored))),
+            token_rows(chosen),
             wanted,
             batch_tokens=budget,
             throughput=state.recorded,
