@@ -36,6 +36,9 @@ Plugins = Annotated[
 RunsFolder = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="the folder of all runs and their store")
 ]
+ProbeOption = Annotated[
+    bool, typer.Option("--probe/--no-probe", help="time what needs a model and never ran here on a few rows")
+]
 RunnerOption = Annotated[
     RunnerName, typer.Option("--runner", help="ray, or local: one process, to debug with")
 ]
