@@ -43,8 +43,8 @@ class ToyExamples:
     def sample_tokens(self, tokens: int) -> Sequence[TokenRow]:
         return self.pool
 
-    def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        return self.table.select(names)
+    def columns(self, names: Sequence[str], rows: NDArray[np.int64] | None = None) -> pl.DataFrame:
+        return self.table.select(names) if rows is None else self.table.select(names)[rows]
 
     def signals(self, rows: Sequence[TokenRow], readouts: Sequence[Readout]) -> TokenSignals:
         return compute_signals(

@@ -24,6 +24,7 @@ from curate.model.signals import compute_signals
 from curate.registry import Registry
 from curate.scorer import (
     FamilyScorer,
+    LearnedTextScorer,
     PooledSignalScorer,
     PoolScorer,
     RatingScorer,
@@ -46,12 +47,17 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         for rule in ("topsis", "z_score", "rank", "product")
     ],
     "confidence": [{"checkpoints": ["first", "second"]}],
+    "fasttext_quality": [
+        {"by": "loss", "fraction": 0.4, "dim": 8, "buckets": 100, "part": part, "learning_rate": 1.0}
+        for part in ("response", "all")
+    ],
     "donod": [{"learning_rate": 0.5, "nod_weight": 2.0}],
     "language": [{"languages": ["fr", "de"], "part": "prompt"}],
     "hard_loss_delta": [{"reference": "second"}],
     "hard_learnable": [{"top_k": 200}],
     "head_influence": [{"normalise": False}],
     "mona": [{"active": 4, "expansion": 2, "steps": 5, "training_tokens": 200}],
+    "predictive_strength": [{"family": ["first", "second", "third"]}],
     "rds": [{"aggregate": "max"}, {"aggregate": "mean"}],
     "target_similarity": [{"compare": "nearest"}],
     "trim": [{"attention_layers": 1, "unseen_weight": 1.0}, {"attention_layers": 2}],
@@ -70,6 +76,8 @@ PHRASES = ("the cat sat on the mat", "il dort", "ein alter Hund bellt", "one two
 """What a token says to text scorers: words of several lengths and languages, and repetition."""
 
 NAMES = Registry().names("scorers")
+COARSE = {"predictive_strength"}
+"""Whose values are few: one more than a family has pairs."""
 DEAR = {"mona", "trim"}
 """Whose defaults take minutes, or a deeper model than the toy: they are held to the options above alone."""
 DEFAULTS = {
@@ -127,6 +135,10 @@ def measure(scorer: Scorer, model: Any, rows: Sequence[TokenRow], batch_tokens: 
     """What the scorer's row stage stores: the score, or the parts of a pooled one."""
     if isinstance(scorer, TextScorer):
         return {scorer.column: scorer.score(frame(rows).select(sorted(scorer.needs())))}
+    if isinstance(scorer, LearnedTextScorer):
+        return {
+            scorer.column: scorer.score(frame(rows).select(sorted(scorer.needs())), classifier_of(scorer))
+        }
     if isinstance(scorer, PoolScorer):
         return pool_columns(rows)
     if isinstance(scorer, RatingScorer):
@@ -170,6 +182,18 @@ def readouts_of(scorer: SignalScorer | PooledSignalScorer, model: Any) -> Sequen
             examples = ToyExamples(model, token_rows(3, seed=7), token_rows(40, seed=8), Path(folder))
             _references[key] = made(scorer, examples)
     return scorer.readouts(_references[key])
+
+
+@cache
+def classifier_of(scorer: LearnedTextScorer) -> Any:
+    """Trained on the texts of other rows, of a score that goes with one of their words."""
+    texts = frame(token_rows(80, seed=9))
+    uids = pl.Series([str(index) for index in range(texts.height)])
+    counts = texts["response"].str.count_matches("dort")
+    values = (counts > counts.median()).cast(pl.Float64)
+    columns = {"uid": uids, "group": uids, "score.loss": values, "score.predictive_strength": values}
+    table = texts.with_columns(**columns)
+    return scorer.load(scorer.refer(ToyExamples(None, (), table=table)))
 
 
 @cache
@@ -234,7 +258,8 @@ def test_finite_or_null(written: dict[str, Any], model: Any, pool: list[TokenRow
 @every_scorer
 def test_a_score_tells_rows_apart(written: dict[str, Any], model: Any, pool: list[TokenRow]) -> None:
     scorer = make(written)
-    assert len(np.unique(score(scorer, measure(scorer, model, pool)))) > 10
+    fewest = 3 if scorer.name in COARSE else 11
+    assert len(np.unique(score(scorer, measure(scorer, model, pool)))) >= fewest
 
 
 @every_scorer
