@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from curate.errors import DataError
 from curate.numerics.predictive_strength import auc, highest_and_lowest
 from curate.numerics.seeds import derive, uniform
+from curate.selector import Pool
 
 FEWEST = 10
 """Examples of each kind, below which nothing is learnt."""
@@ -46,9 +47,10 @@ class Drawn:
 def draw(pool: pl.DataFrame, by: str, fraction: float | None, held_out: float, seed: int) -> Drawn:
     """The rows of the highest and of the lowest values, shuffled; `held_out` of them, whole groups, are set apart.
 
-    pool: `by`, `uid` and `group` of all rows. fraction: see `highest_and_lowest`.
+    pool: `by`, `uid` and `group` of all rows. fraction: see `highest_and_lowest`. Raises DataError where `by`
+    holds no numbers.
     """
-    values = pool[by].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    values = Pool(pool, {}, seed).values(by)
     chance = uniform(derive(seed, "choice"), pool["uid"].to_list())
     highest, lowest = highest_and_lowest(values, chance, fraction)
     rows = np.union1d(highest, lowest)

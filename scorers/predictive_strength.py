@@ -26,9 +26,7 @@ class PredictiveStrength(FamilyScorer):
 
     signals = (Signal.LOG_PROBABILITY,)
     higher_is_better = True
-    execution_fields = frozenset(
-        {"family"}
-    )  # what they measure is an input of the comparison, in their order
+    execution_fields = frozenset({"family"})  # what they measure is an input of the comparison
 
     family: tuple[ModelSpec, ...] = Field(
         min_length=2, description="models of one family, the least able first: paths, or {path, adapter}"
