@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.text import Text
 
 from curate.component import Component
 from curate.registry import Registry
+
+if TYPE_CHECKING:
+    from curate.scorer import Scorer
 
 _DIRECTIONS = {True: "higher", False: "lower", None: "two-sided"}
 
@@ -86,20 +90,39 @@ def _reads(component: type[Component]) -> list[str]:
     from curate.cleaner import Deduplicator, Filter
     from curate.clusterer import Clusterer
     from curate.mixer import Mixer
-    from curate.scorer import PooledSignalScorer, SignalScorer, TextScorer
+    from curate.scorer import LearnedTextScorer, PoolScorer, RatingScorer, Scorer, TextScorer
     from curate.selector import Selector
 
-    if issubclass(component, SignalScorer | PooledSignalScorer):
-        views = [f"view {view}" for view in component.views if view != "full"]
-        return [*map(str, component.signals), *views]
+    if issubclass(component, RatingScorer):
+        return ["messages", "answers of a rater"]
+    asked = _asks(component) if issubclass(component, Scorer) else []
     if issubclass(component, Clusterer):
         return ["embedding"]
-    if not issubclass(component, TextScorer | Selector | Mixer | Filter | Deduplicator):
-        return []
+    if not issubclass(
+        component,
+        TextScorer | LearnedTextScorer | PoolScorer | Selector | Mixer | Filter | Deduplicator,
+    ):
+        return asked
     try:
-        return sorted(component().needs())
+        return [*sorted(component().needs()), *asked]
     except ValidationError:  # a user must set something first, and what it reads may depend on that
-        return []
+        return asked
+
+
+def _asks(scorer: "type[Scorer]") -> list[str]:
+    """What a scorer asks of a model's pass, and what it compares rows with."""
+    from curate.scorer import FamilyScorer, PooledSignalScorer, PoolScorer, Referenced, SignalScorer
+
+    found: list[str] = []
+    if issubclass(scorer, SignalScorer | PooledSignalScorer | FamilyScorer):
+        found += [*map(str, scorer.signals), *(f"view {view}" for view in scorer.views if view != "full")]
+    if issubclass(scorer, SignalScorer | PooledSignalScorer) and "readouts" in vars(scorer):
+        found.append("states")
+    if issubclass(scorer, FamilyScorer):
+        found.append("several models")
+    if issubclass(scorer, Referenced | PoolScorer) and scorer.reads_target:
+        found.append("the target")
+    return found
 
 
 def _section(title: str, docstring: str) -> str:
