@@ -23,7 +23,7 @@ import zstandard
 
 from curate.data.ingest import read_shard
 from curate.data.sources import open_source
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 
 WORDS = [
     "the",

@@ -18,7 +18,7 @@ from curate.data.fields import (
 )
 from curate.data.messages import CHAT_KEYS, SHAREGPT_KEYS, is_turns
 from curate.errors import DataError
-from curate.spec import Format
+from curate.settings import Format
 
 FORMATS: tuple[Format, ...] = tuple(format for format in get_args(Format) if format != "auto")
 

@@ -54,7 +54,7 @@ from curate.data.messages import (
 from curate.data.rows import Row, conversation, plain_text
 from curate.data.storage import BadRow
 from curate.errors import ConfigError
-from curate.spec import Format
+from curate.settings import Format
 
 Turns = tuple[list[Message], list[Message] | None]
 """The messages and, where the record has one, the conversation with the rejected answer."""

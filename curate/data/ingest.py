@@ -16,7 +16,7 @@ from curate.data.sources import Chunk, SourceFile
 from curate.data.storage import BadRow, Value
 from curate.errors import ConfigError, DataError
 from curate.registry import unknown
-from curate.spec import Format, SourceSpec
+from curate.settings import Format, SourceSpec
 
 SAMPLE_ROWS = 1000
 

@@ -35,7 +35,7 @@ from curate.data.storage import (
 )
 from curate.data.tables import arrow_schema, read_table, saved_dataset
 from curate.errors import DataError
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 
 
 @dataclass(frozen=True)

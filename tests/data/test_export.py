@@ -18,7 +18,7 @@ from curate.data.ingest import read_shard, resolve_format
 from curate.data.schemas import merge, source_schema
 from curate.data.sources import open_source
 from curate.errors import ConfigError, DataError
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 
 Rows = list[tuple[str, str]]
 Schemas = dict[str, pa.Schema | None]

@@ -15,7 +15,7 @@ from curate.data.ingest import read_shard, resolve_format
 from curate.data.rows import shard_schema
 from curate.data.sources import open_source
 from curate.errors import ConfigError, DataError
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 
 PAIR = {"prompt": "What is two and two?", "response": "four"}
 
@@ -220,7 +220,7 @@ import sys
 import psutil
 from curate.data.ingest import read_shard
 from curate.data.sources import open_source
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 
 spec = SourceSpec(name="s", path=sys.argv[1], format="prompt_completion")
 process, rows, peak = psutil.Process(), 0, 0

@@ -17,7 +17,7 @@ import zstandard
 from curate.data.sources import SourceFile, open_source
 from curate.data.storage import BadRow, Record
 from curate.errors import ConfigError, DataError
-from curate.spec import SourceSpec
+from curate.settings import SourceSpec
 
 RECORDS = [{"text": f"row {index}: é"} for index in range(5)]
 LINES = [json.dumps(record, ensure_ascii=False).encode() for record in RECORDS]
