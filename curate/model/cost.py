@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import nn
@@ -23,7 +22,6 @@ def forward_flops(model: nn.Module, lengths: Sequence[int], targets: int) -> flo
     return 2.0 * weights * tokens + attention + 2.0 * head * targets
 
 
-@lru_cache(maxsize=8)
 def _sizes(model: nn.Module) -> tuple[int, int, int, int]:
     """Weights of the decoder's matrices, layers, width, weights of the head."""
     embedding = model.get_input_embeddings().weight  # type: ignore[operator]
@@ -37,7 +35,6 @@ def _sizes(model: nn.Module) -> tuple[int, int, int, int]:
     return matrices, config.num_hidden_layers, config.hidden_size, head.numel()
 
 
-@lru_cache(maxsize=8)
 def matrix_peak_flops(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
     """Operations per second of one large square matrix product on the device, the best of three; measured once.
 
