@@ -202,6 +202,11 @@ def print_summary(run: Run) -> None:
         table.add_row(stage["name"], f"{stage['rows']:,}", f"{left:,}", seconds, memory)
     console.print(f"[bold]{run.path}[/bold] ({run.status})", highlight=False)
     console.print(table)
+    passes = [stage["notes"] for stage in run.stages if "matrix_peak_fraction" in stage["notes"]]
+    for notes in {json.dumps(each, sort_keys=True): each for each in passes}.values():
+        speed = f"{notes['tokens_per_second']:,.0f} tokens/s a worker, {notes['matrix_peak_fraction']:.0%} of its"
+        layout = f"rows {notes['layout']}, {notes['padding_fraction']:.0%} padding"
+        console.print(f"pass: {layout}; {speed} matrix peak", highlight=False)
     if (run.path / "dropped.parquet").exists():
         by_stage = run.dropped.group_by("stage").len().sort("len", descending=True).collect()
         gone = ", ".join(f"{stage} {count:,}" for stage, count in by_stage.iter_rows())
