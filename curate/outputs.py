@@ -251,8 +251,7 @@ def _publish(folder: Path, name: str, files: Path, model: str | None) -> None:
     target = folder / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(files, target, copy_function=_link)
-    config = target / ADAPTER_CONFIG
-    if config.exists():
+    for config in target.rglob(ADAPTER_CONFIG):
         named = {**orjson.loads(config.read_bytes()), "base_model_name_or_path": model}
         with replacing(config) as temporary:  # another file than the store's, which names no model
             temporary.write_text(json.dumps(named, indent=2, sort_keys=True) + "\n")

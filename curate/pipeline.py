@@ -237,8 +237,9 @@ def _expand(
             return [TrainSelection("train", index, resources, tuning, mixed)]
         evaluate = cast(Evaluate, methods[0])
         target = TARGET_SOURCE if config.target else None
+        only_tuned = replace(tuning, spec=train.model_copy(update={"save_at": ()}))
         baselines = [
-            TuneBaseline(f"train.{name}", index, resources, name, tuning, mixed)
+            TuneBaseline(f"train.{name}", index, resources, name, only_tuned, mixed)
             for name in evaluate.baselines
         ]
         return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model, target)]

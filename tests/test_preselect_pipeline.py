@@ -13,6 +13,8 @@ import curate
 from curate.config import load_config, read_config
 from curate.errors import ConfigError, DataError
 from curate.pipeline import build, expanded
+from curate.stages.evaluate import TuneBaseline
+from curate.stages.train import TrainSelection
 
 CHEAP = {"fasttext_quality": {"dim": 8, "buckets": 1000}}
 CLEAN = {"clean": ["exact_duplicates"]}
@@ -128,6 +130,44 @@ def test_a_missing_adapter_is_found_before_any_work(home: Path, family: list[str
     config = configuration(home / "data", [CLEAN], pipeline={"predictive_strength": {"family": models}})
     with pytest.raises(ConfigError, match=r"adapter .* must be a folder with adapter_config\.json"):
         go(home, config)
+
+
+@pytest.fixture(scope="module")
+def trained(home: Path, family: list[str]) -> curate.Run:
+    """A training that keeps its adapter after two and after four of its four steps."""
+    train = {"adapter": {"lora": {"r": 2}}, "max_steps": 4, "learning_rate": 0.02, "save_at": ["50%", "100%"]}
+    return go(home, configuration(home / "data", [CLEAN, {"train": train}], Path(family[0]), name="family"))
+
+
+def test_the_checkpoints_of_a_run_name_their_base_model(trained: curate.Run, family: list[str]) -> None:
+    kept = sorted((trained.path / "adapter" / "checkpoints").iterdir())
+    assert [folder.name for folder in kept] == ["step-000002", "step-000004"]
+    for folder in kept:
+        named = json.loads((folder / "adapter_config.json").read_bytes())
+        assert named["base_model_name_or_path"] == family[0]
+
+
+def test_the_checkpoints_of_a_training_are_a_family(
+    home: Path, trained: curate.Run, family: list[str]
+) -> None:
+    """Each is abler than the one before, on the rows that it was trained on."""
+    base = {"path": family[0], "dtype": "float32"}
+    kept = [trained.path / "adapter" / "checkpoints" / f"step-00000{step}" for step in (2, 4)]
+    models = [base, *({**base, "adapter": str(folder)} for folder in kept)]
+    scorer = {"predictive_strength": {"family": models, "sample": 1.0}}
+    run = go(home, configuration(home / "data", [CLEAN, {"score": [scorer]}], agreement_rows=0))
+    assert run.scores.collect()["score.predictive_strength"].mean() > 0.9  # type: ignore[operator]
+
+
+def test_baselines_keep_no_checkpoints() -> None:
+    stages = [CLEAN, {"train": {"save_at": [0.5]}}, {"evaluate": {}}]
+    config = read_config(configuration(Path("data"), stages, Path("model"))).config
+    trainings = [stage for stage in build(config) if isinstance(stage, TrainSelection | TuneBaseline)]
+    assert {stage.label: stage.tuning.spec.save_at for stage in trainings} == {
+        "train": (0.5,),
+        "train.random": (),
+        "train.length_matched_random": (),
+    }
 
 
 WRITTEN = {"clean": CLEAN, "mix": {"mix": "proportional"}, "train": {"train": {}}}

@@ -24,6 +24,9 @@ class Adapter(Component, ABC):
     Needed where the base weights themselves train: a step of 2e-5 is lost in bfloat16's 8 bits.
     """
 
+    separate: ClassVar[bool] = False
+    """Whether what trains stands apart from the base model, so that `save` leaves the model fit to train on."""
+
     @abstractmethod
     def wrap(self, model: "PreTrainedModel") -> "PreTrainedModel":
         """The model with exactly the parameters that train requiring a gradient.

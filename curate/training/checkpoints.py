@@ -1,5 +1,7 @@
 """Checkpoints: the Trainer writes them file by file; a seal, written last, says that one is whole.
 
+Beside them, the adapters that a user asked to keep (`save_at`), which are part of the result.
+
 The seal holds the size of each file and the digest of what is trained. A process killed in the middle of
 a checkpoint leaves it without a seal, or with a file missing when the Trainer was deleting an old one.
 """
@@ -8,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,56 @@ class SealCheckpoint(TrainerCallback):
         """Called by the Trainer after a checkpoint."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         seal(folder, self.plan)
+
+
+class KeepAdapter(TrainerCallback):
+    """Keeps the adapter as it is after some steps, in `folder/step-000012`, each whole or absent.
+
+    steps: numbers of steps, from 1. save: writes the adapter into an existing folder. A step that is computed
+    again, after a kill, is kept again.
+    """
+
+    def __init__(self, steps: Sequence[int], folder: Path, save: Callable[[Path], None]) -> None:
+        self.steps, self.folder, self.save = frozenset(steps), folder, save
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called by the Trainer after each optimizer step, before its own checkpoint of that step."""
+        if state.global_step not in self.steps:
+            return
+        place = self.folder / step_name(state.global_step)
+        temporary = place.with_name(f".{place.name}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        self.save(temporary)
+        for file in temporary.iterdir():
+            _sync(file)
+        shutil.rmtree(place, ignore_errors=True)
+        temporary.rename(place)
+        _sync(self.folder)
+
+
+def steps_at(shares: Iterable[float], steps: int) -> list[int]:
+    """The numbers of the steps at these shares of a training, ascending, each once: to the nearest, at least 1."""
+    return sorted({max(1, round(share * steps)) for share in shares})
+
+
+def step_name(step: int) -> str:
+    """`step-000012`."""
+    return f"step-{step:06d}"
+
+
+def adopt_kept(steps: Iterable[int], kept: Path, out: Path) -> None:
+    """Copy the adapters of these steps into `out`. Raises CurateError where one is gone."""
+    for step in steps:
+        place = kept / step_name(step)
+        if not place.is_dir():
+            raise CurateError(
+                f"{place}: the adapter of step {step} is gone, and later steps are not. Remove {kept.parent}, "
+                "and train again."
+            )
+        shutil.copytree(place, out / place.name)
 
 
 def seal(folder: Path, plan: str) -> None:

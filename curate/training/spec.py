@@ -1,11 +1,12 @@
 """Train: the `train:` stage of a configuration. Imports no torch, so that `curate check` is quick."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curate.component import Component
 from curate.methods import MethodOf
+from curate.settings import Fraction
 from curate.training.adapter import Adapter
 from curate.training.adapters.lora import Lora
 from curate.training.schedule import Course
@@ -44,9 +45,21 @@ class Train(Component):
     gradient_checkpointing: bool = Field(
         default=False, description="compute activations again in the backward pass, to save memory"
     )
+    save_at: tuple[Annotated[Fraction, Field(gt=0)], ...] = Field(
+        default=(),
+        description="shares of the steps after which the adapter is kept too, as `checkpoints/step-000012`",
+    )
     checkpoint_every_steps: int = Field(
         default=100, ge=1, description="steps between checkpoints, from which a killed training goes on"
     )
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Self:
+        if self.save_at and not self.adapter.separate:
+            raise ValueError(
+                f"`save_at` keeps an adapter that stands apart from the model, such as lora. Got {self.adapter.name}."
+            )
+        return self
 
     @property
     def peak_learning_rate(self) -> float:

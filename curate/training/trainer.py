@@ -34,13 +34,21 @@ from curate.model.load import LoadedModel
 from curate.model.quiet import no_progress_bars
 from curate.model.request import TokenRow
 from curate.numerics.seeds import derive
-from curate.training.checkpoints import SealCheckpoint, digest, last_complete
+from curate.training.checkpoints import (
+    KeepAdapter,
+    SealCheckpoint,
+    adopt_kept,
+    digest,
+    last_complete,
+    steps_at,
+)
 from curate.training.loop import Steps, StepTrainer, Tell, TellProgress, arguments
 from curate.training.packing import check_rows, isolates_rows, steps
 from curate.training.schedule import rate_factor
 from curate.training.spec import Train
 
 CURVE = "curve.jsonl"
+KEPT = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def train(
     work: Path,
     tell: Tell,
 ) -> TrainResult:
-    """Tune a model; write the adapter or the whole model, and `curve.jsonl`, into `out`.
+    """Tune a model; write the adapter or the whole model, and `curve.jsonl`, into `out`; `save_at` adds `checkpoints/`.
 
     rows: as stored by the tokenise stage. draws: int64 [draws], indices into `rows`, the order of one
     epoch; a row may repeat or be absent; `epochs` repeats the same order. loaded: changed in place, of no
@@ -117,11 +125,16 @@ def _train(
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = last_complete(work, plan)
     dataset = Steps(rows, order, spec.batch_tokens, together)
+    kept = steps_at(spec.save_at, len(order))
     trainer = StepTrainer(
         model=model,
         args=arguments(spec, loaded, len(order), derive(seed, "trainer") % 2**32, work),
         train_dataset=dataset,
-        callbacks=[SealCheckpoint(plan), TellProgress(tell, dataset)],
+        callbacks=[
+            KeepAdapter(kept, work / KEPT, lambda folder: spec.adapter.save(model, loaded, folder)),
+            SealCheckpoint(plan),
+            TellProgress(tell, dataset),
+        ],
         factor=partial(
             rate_factor,
             steps=len(order),
@@ -133,6 +146,7 @@ def _train(
 
     curve = _curve(trainer.state.log_history, dataset, len(draws))
     spec.adapter.save(model, loaded, out)
+    adopt_kept(kept, work / KEPT, out / KEPT)
     (out / CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve))
     return TrainResult(
         steps=len(order),

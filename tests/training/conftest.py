@@ -30,7 +30,11 @@ class Trained:
 
     def bytes(self) -> dict[str, bytes]:
         """Content of every file, by name."""
-        return {file.name: file.read_bytes() for file in sorted(self.out.iterdir())}
+        return {
+            str(file.relative_to(self.out)): file.read_bytes()
+            for file in sorted(self.out.rglob("*"))
+            if file.is_file()
+        }
 
 
 def spec_of(fields: dict[str, Any]) -> Train:

@@ -26,6 +26,7 @@ class Lora(Adapter):
 
     default_learning_rate: ClassVar[float] = 5e-4
     float32_masters: ClassVar[bool] = False
+    separate: ClassVar[bool] = True
 
     r: int = Field(default=8, ge=1, description="rank of the update")
     alpha: float | None = Field(default=None, gt=0, description="scale of the update; default: 2 r")
