@@ -1,8 +1,10 @@
 """DONOD: an actual step on the head, and TOPSIS over the pool."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from passes import row, small_llama, token_rows
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from curate.model.request import TokenRow, union
 from curate.model.signals import compute_signals
+from curate.scorer import Numbers
 from scorers.donod import DONOD
 
 WANTED = union([(DONOD.signals, DONOD.views)])
@@ -49,14 +52,18 @@ def test_a_tiny_step_keeps_its_digits() -> None:
     np.testing.assert_allclose(small, 10 * smaller, rtol=1e-6)
 
 
+def combined(scorer: DONOD, parts: Mapping[str, Numbers]) -> Numbers:
+    return scorer.combine(parts, pl.DataFrame())["score"]
+
+
 def test_the_score_is_the_published_topsis() -> None:
     parts = {"don": np.array([3.0, 1, 0]), "nod": np.array([1.0, 1, 2])}
-    assert DONOD().combine(parts).tolist() == pytest.approx([1, 0.44949, 0], abs=1e-5)
+    assert combined(DONOD(), parts).tolist() == pytest.approx([1, 0.44949, 0], abs=1e-5)
 
 
 def test_weights_move_the_balance() -> None:
     parts = {"don": np.array([1.0, 2.0]), "nod": np.array([1.0, 2.0])}
-    growth, stillness = DONOD(don_weight=9).combine(parts), DONOD(nod_weight=9).combine(parts)
+    growth, stillness = combined(DONOD(don_weight=9), parts), combined(DONOD(nod_weight=9), parts)
     assert growth.tolist() == pytest.approx([0.1, 0.9])
     assert stillness.tolist() == pytest.approx([0.9, 0.1])
 
@@ -64,8 +71,8 @@ def test_weights_move_the_balance() -> None:
 def test_a_row_without_targets_is_null_and_takes_no_part() -> None:
     rows = [row([5, 6], []), *token_rows(3)]
     scorer = DONOD()
-    found = scorer.combine(scorer.measure(compute_signals(small_llama(), rows, WANTED, 200)))
-    rest = scorer.combine(scorer.measure(compute_signals(small_llama(), rows[1:], WANTED, 200)))
+    found = combined(scorer, scorer.measure(compute_signals(small_llama(), rows, WANTED, 200)))
+    rest = combined(scorer, scorer.measure(compute_signals(small_llama(), rows[1:], WANTED, 200)))
     assert np.isnan(found[0])
     np.testing.assert_allclose(found[1:], rest, rtol=1e-3)
 
