@@ -27,11 +27,11 @@ ROUNDING = 1e-5
 
 
 def lines(texts: pl.Series) -> pl.Series:
-    """Texts as fastText reads them, one line each: white space is a space; null stays null.
+    """Texts as fastText reads them, one line each: what parts words is a space; null stays null.
 
     Its own words, `</s>` and those that begin like a label, are taken apart: in a text they mean nothing.
     """
-    marks = texts.str.replace_all(r"\s+", " ").str.replace_all(LABEL, "__label ", literal=True)
+    marks = texts.str.replace_all(r"[\t-\r\x00]", " ").str.replace_all(LABEL, "__label ", literal=True)
     return marks.str.replace_all("</s>", "< /s>", literal=True).str.strip_chars()
 
 

@@ -49,7 +49,8 @@ def highest_and_lowest(
     highest = best_first[:count]
     if count and values[lowest[-1]] == values[highest[-1]]:
         shared = values[lowest[-1]]
-        count = min(int((ordered < shared).sum()), int((ordered > shared).sum()))
+        below, above = int((ordered < shared).sum()), int((ordered > shared).sum())
+        count = min(count, max(below, above))  # it goes to the side that has fewer
         lowest, highest = order[:count], best_first[:count]
     return highest, lowest
 

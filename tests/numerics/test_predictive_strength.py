@@ -91,8 +91,10 @@ def test_one_value_alone_has_no_examples() -> None:
     assert drawn([float("nan")], None) == ([], [])
 
 
-def test_a_value_at_both_ends_is_in_neither() -> None:
-    assert drawn([0, 1, 1, 1, 1, 2, 2], 0.5) == ([5], [0])
+def test_a_value_at_both_ends_goes_to_the_side_that_has_fewer() -> None:
+    assert drawn([0, 1, 1, 1, 1, 2, 2], 0.5) == ([5, 6], [0, 1])
+    assert drawn([0, 0, 1, 1, 1, 1, 2], 0.5) == ([2, 6], [0, 1])
+    assert drawn([0, 1, 1, 1, 1], 0.4) == ([1], [0])
 
 
 @settings(deadline=None)

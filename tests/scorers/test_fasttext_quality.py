@@ -151,8 +151,8 @@ def test_only_the_part_is_read() -> None:
 
 
 def test_lines_hold_no_word_of_fasttext_itself() -> None:
-    texts = pl.Series(["a\r\nb\tc  d", "__label__1 x </s> y", None])
-    assert lines(texts).to_list() == ["a b c d", "__label 1 x < /s> y", None]
+    texts = pl.Series(["\na\r\nb\tc\x0bd\x0c", "__label__1 x </s> y", None])
+    assert lines(texts).to_list() == ["a  b c d", "__label 1 x < /s> y", None]
 
 
 def test_a_label_in_a_text_teaches_nothing() -> None:
