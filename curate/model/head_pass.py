@@ -60,6 +60,7 @@ class HeadPass:
         self._product = Signal.HEAD_WEIGHT_GRADIENT_PRODUCT in signals
         self._in_place = head.weight.dtype == self._wide
         self._keep = self._gradient or bool(products) or gradient is not None
+        self._idle = not self._keep and not signals - {Signal.HEAD_WEIGHT_NORM}
         self._extra = self._keep and not self._in_place
         on_cpu = head.weight.device.type == "cpu"
         wide_copies = self._extra + (0 if on_cpu else 2 - self._in_place)
@@ -86,6 +87,11 @@ class HeadPass:
         return self._sum is not None
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether the head is applied at all."""
+        return not self._idle
+
+    @property
     def product_names(self) -> tuple[str, ...]:
         """The names of the products that it computes."""
         return tuple(product.name for product in self._products)
@@ -98,6 +104,7 @@ class HeadPass:
         hidden: [tokens, width], the head's input at the position before each target; targets: int64
         [tokens]; counts: tokens of each example, all above 0. Returns per-token signals, float64
         [tokens], per-example signals, float64 [examples], and the products by name, float64 [examples].
+        Where nothing is asked of the logits, there are none.
         """
         per_token = {
             signal: torch.empty(len(targets), dtype=self._wide, device=hidden.device)
@@ -108,7 +115,8 @@ class HeadPass:
         normalisers = torch.empty(len(targets), dtype=self._wide, device=hidden.device)
         shares = torch.tensor(np.repeat(1 / np.array(counts), counts), dtype=self._wide, device=hidden.device)
         products = {product.name: torch.empty_like(normalisers) for product in self._products}
-        for tokens, lengths in _chunks(counts, self._rows, whole_examples=self._gradient):
+        chunks = () if self._idle else _chunks(counts, self._rows, whole_examples=self._gradient)
+        for tokens, lengths in chunks:
             for start in range(tokens.start, tokens.stop, self._rows):
                 part = slice(start, min(start + self._rows, tokens.stop))
                 out = {signal: values[part] for signal, values in per_token.items()}

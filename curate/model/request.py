@@ -85,9 +85,13 @@ class States:
     received: Tensor | None = None
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over each example's tokens: [tokens, ...] to [examples, ...]."""
-        sums = values.new_zeros((len(self.counts), *values.shape[1:]))
-        return sums.index_add_(0, self.example, values)
+        """The sum over each example's tokens: [tokens, ...] to [examples, ...].
+
+        Each from its own tokens alone, in an order that no thread of a GPU changes.
+        """
+        import torch
+
+        return torch.stack([part.sum(0) for part in torch.split(values, self.counts.tolist())])
 
     def largest(self, values: Tensor) -> Tensor:
         """The largest of each example's tokens: [tokens] to [examples]."""

@@ -19,9 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from curate.errors import CurateError
-from curate.model.batches import run_with_backoff
+from curate.model.batches import MemoryNotice, run_with_backoff
 from curate.model.cost import forward_flops
-from curate.model.forward import Asked, Batch, Layout, Prefetch, choose_layout, forward, plan_batches
+from curate.model.forward import (
+    Asked,
+    Batch,
+    Layout,
+    Outputs,
+    Prefetch,
+    choose_layout,
+    forward,
+    plan_batches,
+)
 from curate.model.head import OutputHead
 from curate.model.head_pass import HeadPass
 from curate.model.request import (
@@ -77,8 +86,8 @@ def compute_signals(
     model: a transformers causal language model in evaluation mode. signals: see `request.union`.
     batch_tokens: padded tokens of one forward; a longer row goes alone. head_memory_bytes: logits
     held at once. throughput: added to. readouts: what scorers read from states, for views in `signals`.
-    head_gradient: float32 [vocabulary, width], one column more where the head has a bias; the sum of the
-    examples' gradients under FULL is added to it. layout: None chooses (forward.py).
+    head_gradient: float32 (float64 for a float64 head) [vocabulary, width], one column more where the head has a
+    bias; the sum of the examples' gradients under FULL is added to it. layout: None chooses (forward.py).
     Returns float64 arrays: View.FULL itself, the other views in `.views`; a row without a supervised token
     has no tokens, and NaN for what is per example. Raises ValueError for a model in training mode (dropout),
     CurateError for a head whose logits are scaled or capped (see OutputHead.of). Out of memory halves a
@@ -144,12 +153,22 @@ class _ViewPass:
         batches = plan_batches(self._model, [len(each.ids) for each in live], batch_tokens, self._layout)
         prefetch = Prefetch(self._model, live, batches, self._layout)
 
-        def one(places: NDArray[np.int64]) -> _Found:
-            return self._forward(prefetch.take(places))
+        def tell(notice: MemoryNotice) -> None:
+            _log.warning("%s", notice)
 
-        results = run_with_backoff(one, batches, lambda notice: _log.warning("%s", notice))
-        if self._head_pass.sums_gradients:  # a batch that failed half-way must not be added twice
-            results = ((places, one(places)) for places in batches)
+        def forwarded(places: NDArray[np.int64]) -> tuple[Batch, Outputs]:
+            batch = prefetch.take(places)
+            return batch, self._forward(batch)
+
+        def one(places: NDArray[np.int64]) -> _Found:
+            return self._read(*forwarded(places))
+
+        results = run_with_backoff(one, batches, tell)
+        if (
+            self._head_pass.sums_gradients
+        ):  # no batch may be added twice: the forward pass alone is tried again
+            tried = run_with_backoff(forwarded, batches, tell)
+            results = ((places, self._read(*outputs)) for places, outputs in tried)
         try:
             for places, (tokens, examples, read) in results:
                 batch = scored[places]
@@ -173,20 +192,27 @@ class _ViewPass:
             readings.setdefault(each.name, np.full(shape, np.nan))
         return TokenSignals(offsets, per_token, per_example, readings=readings)
 
-    def _forward(self, batch: Batch) -> _Found:
-        """One batch through the model and the head: signals of its rows laid end to end."""
-        with torch.inference_mode():
-            outputs = forward(self._model, batch, self._asked)
-            tokens, examples, read = self._head_pass.run(outputs.hidden, batch.target_ids, batch.counts)
-            for readout in self._readouts:
-                read[readout.name] = _on_host(readout.read(outputs.states[readout.layer]))
+    @torch.inference_mode()
+    def _forward(self, batch: Batch) -> Outputs:
+        return forward(self._model, batch, self._asked)
+
+    @torch.inference_mode()
+    def _read(self, batch: Batch, outputs: Outputs) -> _Found:
+        """Signals and readouts of a batch's rows, laid end to end."""
+        tokens, examples, read = self._head_pass.run(outputs.hidden, batch.target_ids, batch.counts)
+        for readout in self._readouts:
+            read[readout.name] = _on_host(readout.read(outputs.states[readout.layer]))
+        self._count(batch)
+        return tokens, examples, read
+
+    def _count(self, batch: Batch) -> None:
         record = self._record
+        targets = len(batch.target_ids) if self._head_pass.reads_logits else 0
         record.tokens += sum(batch.lengths)
         record.padded_tokens += batch.padded_tokens
         record.packed_tokens += sum(batch.lengths) if self._layout == "packed" else 0
         record.supervised_tokens += len(batch.target_ids)
-        record.flops += forward_flops(self._model, batch.lengths, len(batch.target_ids))
-        return tokens, examples, read
+        record.flops += forward_flops(self._model, batch.lengths, targets)
 
 
 def collect_states(
@@ -198,34 +224,44 @@ def collect_states(
 ) -> States:
     """The states of a few rows, all at once, of all their tokens; see `StateReadout`. O(tokens x width) memory.
 
-    Rows without a supervised token have none. Raises as `compute_signals`.
+    In the order of the rows, whatever the batches; rows without a supervised token have none and are no
+    example. Raises as `compute_signals`, and CurateError where no row has one.
     """
-    parts: list[States] = []
+    kept: list[States] = []
+    firsts = [0]
 
     def keep(states: States) -> Tensor:
-        parts.append(states)
-        return states.counts
+        kept.append(states)
+        firsts.append(firsts[-1] + len(states.counts))
+        return torch.arange(firsts[-2], firsts[-1])
 
     readout = StateReadout("states", keep, layer, attention_layers)
-    compute_signals(model, rows, {View.FULL: frozenset()}, batch_tokens, readouts={View.FULL: [readout]})
-    if not parts:
+    wanted: dict[View, frozenset[Signal]] = {View.FULL: frozenset()}
+    read = compute_signals(model, rows, wanted, batch_tokens, readouts={View.FULL: [readout]})
+    numbers = read.readings["states"]
+    order = torch.from_numpy(numbers[~np.isnan(numbers)].astype(np.int64))
+    if not len(order):
         raise CurateError("no row has a supervised token, so there are no states to collect")
-    firsts = np.cumsum([0, *(len(part.counts) for part in parts[:-1])]).tolist()
+    device = kept[0].counts.device
+    counts = torch.cat([part.counts for part in kept]).cpu()
+    lengths = counts[order]
+    shift = (counts.cumsum(0) - counts)[order] - (lengths.cumsum(0) - lengths)
+    tokens = (torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)).to(device)
+
+    def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+        present = [part for part in parts if part is not None]
+        return torch.cat(present)[tokens] if present else None
+
     return States(
-        hidden=torch.cat([part.hidden for part in parts]),
-        ids=torch.cat([part.ids for part in parts]),
-        example=torch.cat([part.example + first for part, first in zip(parts, firsts, strict=True)]),
-        place=torch.cat([part.place for part in parts]),
-        counts=torch.cat([part.counts for part in parts]),
-        predicts=torch.cat([part.predicts for part in parts]),
-        focus=_joined([part.focus for part in parts]),
-        received=_joined([part.received for part in parts]),
+        hidden=torch.cat([part.hidden for part in kept])[tokens],
+        ids=torch.cat([part.ids for part in kept])[tokens],
+        example=torch.arange(len(order)).repeat_interleave(lengths).to(device),
+        place=torch.cat([part.place for part in kept])[tokens],
+        counts=lengths.to(device),
+        predicts=torch.cat([part.predicts for part in kept])[tokens],
+        focus=joined([part.focus for part in kept]),
+        received=joined([part.received for part in kept]),
     )
-
-
-def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if present else None
 
 
 def mean_head_gradient(model: nn.Module, rows: Sequence[TokenRow], batch_tokens: int) -> NDArray[np.float32]:
@@ -236,10 +272,11 @@ def mean_head_gradient(model: nn.Module, rows: Sequence[TokenRow], batch_tokens:
     """
     head = OutputHead.of(model)
     vocabulary, width = head.weight.shape
-    total = torch.zeros((vocabulary, width + (head.bias is not None)), device=head.weight.device)
+    wide = torch.promote_types(head.weight.dtype, torch.float32)
+    total = torch.zeros((vocabulary, width + (head.bias is not None)), dtype=wide, device=head.weight.device)
     found = compute_signals(model, rows, {View.FULL: frozenset()}, batch_tokens, head_gradient=total)
     counted = max(1, int(np.count_nonzero(found.counts)))
-    return (total / counted).cpu().numpy()
+    return (total / counted).float().cpu().numpy()
 
 
 def _on_host(values: Tensor) -> NDArray[Any]:
