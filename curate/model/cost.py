@@ -36,7 +36,7 @@ def _sizes(model: nn.Module) -> tuple[int, int, int, int]:
 
 
 def matrix_peak_flops(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
-    """Operations per second of one large square matrix product on the device, the best of three; measured once.
+    """Operations per second of one large square matrix product on the device, the best of four.
 
     size: of its sides; by default 8192 on a GPU and 2048 on a CPU. What it measures is what the device does
     at the moment, other work included; a GPU's data sheet says more, by 10 to 30 %.

@@ -25,7 +25,8 @@ class Input:
 def input_of(row: TokenRow, view: View, beginnings: Set[int], whole: bool) -> Input:
     """A row under a view. beginnings: the model's BOS tokens. whole: also what stands after the last target.
 
-    Raises ValueError where tokens and mask differ in length, or a row has no rejected answer.
+    A row without a rejected answer has no targets under REJECTED. Raises ValueError where tokens and mask differ
+    in length.
     """
     if len(row.input_ids) != len(row.supervised):
         raise ValueError(
