@@ -63,8 +63,10 @@ def _each(criteria: Numbers, maximise: Sequence[bool], weights: Sequence[float],
 
 
 def _z(values: Numbers) -> Numbers:
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros(len(values))
+    if values.min() == values.max():  # whose standard deviation may be a rounding error, not 0
+        return np.zeros(len(values))
+    standard: Numbers = (values - values.mean()) / values.std()
+    return standard
 
 
 def _rank(values: Numbers) -> Numbers:
