@@ -26,23 +26,23 @@ class Mona(SignalScorer, Referenced):
 
     higher_is_better = True
 
-    autoencoder: str | None = Field(default=None, description="folder with one; null: train it on the pool")
+    autoencoder: str | None = Field(
+        default=None, description="folder with one, kept as it is; null: train one"
+    )
     depth: float = Field(default=0.5, ge=0, le=1, description="which layer is read: 0 the first, 1 the last")
     active: int = Field(default=192, gt=0, description="entries of a code that are kept (K)")
     expansion: int = Field(default=32, gt=0, description="features per number of a state")
     steps: int = Field(default=2000, gt=0, description="training steps of the autoencoder")
-    training_tokens: int = Field(
-        default=100_000, gt=0, description="states of the pool that it is trained on"
-    )
+    training_tokens: int = Field(default=100_000, gt=0, description="states of the pool that train it")
 
     def identity(self) -> dict[str, Any]:
         """The content of a given autoencoder, not its place."""
-        from curate.model.autoencoder import weights_file
+        from curate.model.autoencoder import content_files
         from curate.model.folders import file_hash
 
         if self.autoencoder is None:
             return super().identity()
-        return {**super().identity(), "autoencoder": file_hash(weights_file(Path(self.autoencoder)))}
+        return {**super().identity(), "autoencoder": [*map(file_hash, content_files(Path(self.autoencoder)))]}
 
     def refer(self, examples: Examples) -> Mapping[str, NDArray[Any]]:
         """The autoencoder's arrays, the layer, and the prototype [features]."""

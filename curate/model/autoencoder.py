@@ -197,6 +197,12 @@ def weights_file(path: Path) -> Path:
     return files[0]
 
 
+def content_files(path: Path) -> list[Path]:
+    """All that `load` reads: the weights, and the configurations beside them. Raises as `weights_file`."""
+    file = weights_file(path)
+    return [file, *_config_files(file)]
+
+
 def _config_files(file: Path) -> list[Path]:
     return [file.with_name(name) for name in _CONFIGS if file.with_name(name).is_file()]
 
