@@ -3,7 +3,7 @@
 Formula: mean over supervised tokens t of log p_t(y_t) under the run's model. Beside it, per instruction with
     at least two rows: `fit.place`, 1 for the row of highest fit, 2 for the next (ties by position).
 Direction: high is better. Keep the best of each group by `threshold: {by: score.fit.place, max: 1}`, the best m
-    by `max: m`; a row that is alone with its instruction takes no part: its place is null.
+    by `max: m`; a row that is alone with its instruction, or has none, takes no part: its place is null.
 Cost: 1 forward, shared by all scorers of the pass; O(n log n) for the places.
 Source: Zhang et al., The Best Instruction-Tuning Data are Those That Fit (GRAPE), 2025 (arXiv 2502.04194).
 Deviations: rows are of one instruction where their prompts are equal but for case and white space; a
@@ -35,11 +35,11 @@ class Fit(PooledSignalScorer):
         return {"log_probability": tokens.mean(Signal.LOG_PROBABILITY)}
 
     def combine(self, parts: Mapping[str, Numbers], rows: pl.DataFrame) -> Mapping[str, Numbers]:
-        """The score is the part; the place is 1, 2, … in a group of two rows or more, else null."""
+        """The score is the part; the place is 1, 2, … among two answers or more to an instruction, else null."""
         fit = parts["log_probability"]
         instruction = pl.col("prompt").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
         table = rows.select(instruction, fit=pl.Series(fit, dtype=pl.Float64).fill_nan(None))
         rank = pl.col("fit").rank("ordinal", descending=True).over("prompt")
-        alone = pl.col("fit").count().over("prompt") < 2
-        place = table.select(pl.when(~alone).then(rank).cast(pl.Float64)).to_series()
+        compared = (pl.col("fit").count().over("prompt") > 1) & (pl.col("prompt") != "")
+        place = table.select(pl.when(compared).then(rank).cast(pl.Float64)).to_series()
         return {"score": fit, "place": place.fill_null(float("nan")).to_numpy()}

@@ -50,4 +50,5 @@ class HeadInfluence(SignalScorer, Referenced):
         if not self.normalise:
             return products
         norms = tokens.example(Signal.HEAD_GRADIENT_NORM)
-        return np.where(norms == 0, 0.0, products / np.where(norms == 0, 1, norms))
+        cosines: Numbers = np.clip(products / np.where(norms == 0, 1, norms), -1, 1)
+        return np.where(norms == 0, 0.0, cosines)

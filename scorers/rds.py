@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from curate.errors import DataError
 from curate.model.request import Readout, StateReadout, States, TokenSignals
 from curate.numerics.ranking import choose_in_turn
 from curate.scorer import Examples, Numbers, PooledSignalScorer, Reference, Referenced
@@ -35,9 +36,14 @@ class Rds(PooledSignalScorer, Referenced):
     )
 
     def refer(self, examples: Examples) -> Mapping[str, NDArray[Any]]:
-        """The target's vectors, float32 [target rows, d]."""
-        found = examples.signals(examples.target, [StateReadout("rds", _vectors)]).readings["rds"]
-        return {"vectors": found[~np.isnan(found).any(axis=1)]}
+        """The target's vectors, float32 [target rows, d]. Raises DataError where none has a supervised token."""
+        found = examples.signals(examples.target, [StateReadout("rds", _vectors)])
+        scored = found.counts > 0
+        if not scored.any():
+            raise DataError(
+                "target: none of its rows has a supervised token; there is nothing to compare with."
+            )
+        return {"vectors": found.readings["rds"][scored]}
 
     def readouts(self, reference: Reference) -> Sequence[Readout]:
         """The cosine with each target row."""

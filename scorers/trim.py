@@ -40,7 +40,8 @@ class Trim(SignalScorer, Referenced):
         assert read.focus is not None
         assert read.received is not None
         ids, vectors = fingerprints(read.hidden.float(), read.ids, (read.focus + read.received) / 2)
-        embedding: Any = examples.model.model.get_input_embeddings().weight.float()
+        layer: Any = examples.model.model.get_input_embeddings()
+        embedding = layer.weight.detach().float()
         nearest = nearest_seen(embedding, ids.to(embedding.device))
         return {"ids": ids.cpu().numpy(), "vectors": vectors.cpu().numpy(), "nearest": nearest.cpu().numpy()}
 
