@@ -13,7 +13,8 @@ clean one" (below 0.5 the noise scores lower; both ends tell it apart), over the
 ones; for all kinds together also the precision of the 20 % at the scorer's telling end, where chance is 0.2.
 Scorers that compare with a target have 20 clean rows apart from the pool as target. `hard_loss_delta` has as its
 reference the model tuned on 300 clean rows apart from the pool; `predictive_strength` the stages of that tuning.
-Deita rates the first --rated rows alone. Nothing is tuned to the result; the end that tells is chosen knowing it.
+Deita and `confidence` score the first --rated rows alone, for time. Nothing is tuned to the result; the end that
+tells is chosen knowing it.
 """
 
 import argparse
@@ -183,13 +184,14 @@ def main() -> None:
         last = {"path": arguments.model, "adapter": str(tuned)}
         family = [
             {"hard_loss_delta": {"reference": last}},
-            {"predictive_strength": {"models": [{"path": arguments.model}, *steps, last], "sample": 0.34}},
+            {"predictive_strength": {"family": [{"path": arguments.model}, *steps, last], "sample": 0.34}},
             {"confidence": {"checkpoints": [{"path": arguments.model}, *steps, last]}},
         ]
         tables.append(scored("noise-family", [{"score": family[:2]}], agreement_rows=0))
         few = {**source, "path": write(pool.head(arguments.rated), work / "few.jsonl")}
         ratings = ["deita_complexity", "deita_quality", "deita"]
-        tables.append(scored("noise-rated", [{"score": ratings}], sources=[few], agreement_rows=0))
+        few_scorers = [*ratings, family[2]]
+        tables.append(scored("noise-rated", [{"score": few_scorers}], sources=[few], agreement_rows=0))
     print(
         f"| scorer | rows | {' | '.join(kind.replace('_', ' ') for kind in KINDS)} | all | precision at 20 % |"
     )
