@@ -206,6 +206,7 @@ class Engine:
             "seconds": manifest.seconds,
             "peak_memory_bytes": manifest.peak_memory_bytes,
             "adds": sorted(stage.outputs[output]),
+            "null_is_a_verdict": sorted(stage.null_is_a_verdict & stage.outputs[output]),
             "notes": manifest.notes,
         }
         self.records.append(record)

@@ -9,7 +9,7 @@ bytes each, and some copies of one column. 10 million rows of 6 scores: 16 s on 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -89,12 +89,14 @@ def health(
     table: pl.LazyFrame,
     rows: Mapping[str, int] | None = None,
     agreement: Mapping[str, float | None] | None = None,
+    sparse: Collection[str] = (),
 ) -> Health:
     """The report of a table with columns `score.*` (float64), one row per scored row.
 
     The table may have `tokens`, and `supervised_tokens` or `characters` as a row's length. rows: how many
     rows each score was asked of, where that is fewer than the table has (a later stage saw fewer); nulls
-    count among those. agreement: score -> Spearman, where it was measured.
+    count among those. agreement: score -> Spearman, where it was measured. sparse: scores whose nulls are
+    meant, of which no warning is given.
     """
     rows, agreement = rows or {}, agreement or {}
     columns = table.collect_schema().names()
@@ -118,13 +120,14 @@ def health(
             measured[name] |= {"length_spearman": with_length[name]}
             del correlation[name][lengths.name]
     scores = {name: ScoreHealth(**found) for name, found in measured.items()}
+    told = warnings(scores, correlation, length)
     return Health(
         rows=total,
         supervised_token_fraction=_supervised_fraction(table, columns),
         length=length,
         scores=scores,
         rank_correlation=correlation,
-        warnings=warnings(scores, correlation, length),
+        warnings=tuple(each for each in told if each.rule != "nulls" or each.scores[0] not in sparse),
     )
 
 

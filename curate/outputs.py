@@ -91,7 +91,8 @@ def write_health(
     for record in records:
         if record["name"].startswith(AGREEMENT):
             agreement |= record["notes"]
-    found = health(table, rows, agreement)
+    sparse = [name for record in records for name in record["null_is_a_verdict"]]
+    found = health(table, rows, agreement, sparse)
     write_json(folder / "health.json", found.as_dict())
     for warned in found.warnings:
         tell(f"warning: {warned.text}")

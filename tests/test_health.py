@@ -277,3 +277,8 @@ def test_a_run_without_scores_has_no_health(tmp_path: Path) -> None:
     )
     with pytest.raises(CurateError, match=r"has no health\.json\. Its configuration has no `score`"):
         _ = run.health
+
+
+def test_nulls_that_are_meant_are_no_warning() -> None:
+    table = pl.LazyFrame({"score.a": [None, 1.0, 2.0], "score.b": [None, 1.0, 2.0]})
+    assert [each.scores for each in health(table, sparse=["score.a"]).warnings] == [("score.b",)]
