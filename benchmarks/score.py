@@ -12,10 +12,18 @@ responses alone (the second view, which IFD needs):
 - bare, lean: the same without mask, cut after the last target, the head at targets alone. Nobody runs
   this without scoring; it shows what our arithmetic costs by itself.
 
-And on the first --single-rows rows, the public kind of loop: one method after another, batch size 1, each
+Beside them, ours for one scorer after another, each with a pass of its own over the same rows: what sharing
+the pass saves.
+
+On the first --single-rows rows, the public kind of loop: one method after another, batch size 1, each
 with its own forward (two for ifd), losses by `labels=`, the head's gradient for donod and grand by
 `loss.backward()` with all but the head frozen (where embeddings are tied, as here, that goes through the whole
 model), or, frugal, by autograd through the head alone. Ours on the same rows is its comparison.
+
+With --more, what further scorers add to the seven, each with --target-rows rows as its target: rds,
+head_influence, trim (attention statistics of four layers), and mona, with an autoencoder of random weights, of
+--expansion features for each number of a state, 192 of them active. Readers of states take whole rows, also
+what stands after the last target.
 
 Ways alternate, --repeats times; the medians of each are compared. --clock cpu measures processor seconds,
 which other work on the machine disturbs less than wall seconds; take it with --threads 1.
@@ -23,9 +31,8 @@ which other work on the machine disturbs less than wall seconds; take it with --
 
 import argparse
 import json
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,21 +40,26 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from _passes import Way, alternate, bare, bare_batches, bare_lean, one_at_a_time
+from _references import Target, readouts_of
 
-from curate.model.batches import cheapest_batches, pad
+from curate.model.forward import choose_layout
 from curate.model.load import load_causal_lm, resolve
-from curate.model.request import TokenRow, View, union
-from curate.model.signals import FORWARD_TOKENS, Throughput, compute_signals
+from curate.model.request import Signal, TokenRow, View, union
+from curate.model.signals import Throughput, compute_signals
 from curate.model.tokens import Encoded, Encoder, Example, TokenOptions
 from curate.registry import Registry
 from curate.scorer import PooledSignalScorer, SignalScorer
 
 METHODS = ("loss", "perplexity", "entropy", "el2n", "ifd", "donod", "grand")
+MORE = ("rds", "head_influence", "trim", "mona")
 
-Timed = Callable[[], None]
+Wanted = Mapping[View, frozenset[Signal]]
+Comparison = tuple[str, str, float, float]
+"""Over what, beside what, seconds of ours, seconds of the other."""
 
 
-def read_rows(arguments: argparse.Namespace, tokenizer: Any) -> list[TokenRow]:
+def read_rows(arguments: argparse.Namespace, tokenizer: Any, count: int) -> list[TokenRow]:
     """The sample, as the pass takes it."""
     pool = pl.read_parquet(arguments.pool, columns=["prompt", "response"]).drop_nulls()
     length = pool["response"].str.len_chars()
@@ -59,7 +71,7 @@ def read_rows(arguments: argparse.Namespace, tokenizer: Any) -> list[TokenRow]:
         (encoded,) = encoder.encode_rows([Example(messages)])
         if isinstance(encoded, Encoded):
             rows.append(TokenRow(np.array(encoded.input_ids, dtype=np.int32), np.array(encoded.supervised)))
-        if len(rows) == arguments.rows:
+        if len(rows) == count:
             break
     return rows
 
@@ -70,88 +82,90 @@ def sequences(rows: Sequence[TokenRow], views: Sequence[View]) -> list[list[Toke
     return [list(rows), alone][: len(views)]
 
 
-def batches(lengths: list[int], batch_tokens: int, model: Any) -> list[list[int]]:
-    """Batches as the pass makes them."""
-    found = cheapest_batches(lengths, batch_tokens, FORWARD_TOKENS[model.device.type == "cuda"])
-    return [batch.tolist() for batch in found]
+def scorer_of(name: str, **fields: Any) -> Any:
+    """A scorer of the library."""
+    return Registry().get("scorers", name)(**fields)
 
 
-def bare(model: Any, passes: list[list[TokenRow]], batch_tokens: int) -> None:
-    """Logits at every position, with the mask."""
-    for rows in passes:
-        for batch in batches([len(row.input_ids) for row in rows], batch_tokens, model):
-            ids, mask = pad([rows[place].input_ids for place in batch], pad_id=0)
-            with torch.inference_mode():
-                model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False)
+def asked_by(*names: str) -> dict[View, frozenset[Signal]]:
+    """What these scorers ask of the pass."""
+    scorers = map(scorer_of, names)
+    return union((s.signals, s.views) for s in scorers if isinstance(s, SignalScorer | PooledSignalScorer))
 
 
-def bare_lean(model: Any, passes: list[list[TokenRow]], batch_tokens: int) -> None:
-    """Logits where a target follows, without the mask."""
-    for rows in passes:
-        targets = [np.flatnonzero(row.supervised[1:]) for row in rows]
-        cut = [
-            row.input_ids[: at[-1] + 1] if len(at) else row.input_ids[:1]
-            for row, at in zip(rows, targets, strict=True)
-        ]
-        for batch in batches([len(ids) for ids in cut], batch_tokens, model):
-            ids, _ = pad([cut[place] for place in batch], pad_id=0)
-            at = np.concatenate([place * ids.shape[1] + targets[row] for place, row in enumerate(batch)])
-            with torch.inference_mode():
-                states = model.get_decoder()(
-                    input_ids=ids.to(model.device), use_cache=False
-                ).last_hidden_state
-                model.get_output_embeddings()(states.flatten(0, 1)[torch.from_numpy(at).to(model.device)])
+class Comparisons:
+    """What is compared, over one model and its rows. Each method returns rows of the table."""
 
+    def __init__(self, model: Any, rows: Sequence[TokenRow], arguments: argparse.Namespace) -> None:
+        self._model, self._rows = model, rows
+        self._budget, self._repeats = arguments.batch_tokens, arguments.repeats
+        self._clock = time.perf_counter if arguments.clock == "wall" else time.process_time
 
-def one_at_a_time(model: Any, method: str, rows: Sequence[TokenRow], head_only: bool) -> None:
-    """One method over all rows, batch size 1, as public scorers are written."""
-    head = model.get_output_embeddings()
-    for row in rows:
-        ids = torch.from_numpy(row.input_ids.astype(np.int64))[None].to(model.device)
-        labels = torch.where(torch.from_numpy(row.supervised).to(model.device), ids, -100)
-        with torch.no_grad():
-            if method in ("loss", "perplexity", "ifd"):
-                model(input_ids=ids, labels=labels, use_cache=False).loss.item()
-                if method == "ifd":
-                    alone = ids[labels >= 0][None]
-                    model(input_ids=alone, labels=alone, use_cache=False).loss.item()
-                continue
-            if method in ("entropy", "el2n"):
-                logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-                probabilities = logits[labels[0, 1:] >= 0].softmax(-1)
-                target = ids[labels >= 0][:, None]
-                if method == "entropy":
-                    (-probabilities * (probabilities + 1e-12).log()).sum(-1).mean().item()
-                else:
-                    residual = probabilities.scatter_add(1, target, torch.full(target.shape, -1.0))
-                    residual.norm(dim=-1).mean().item()
-                continue
-        if head_only:
-            with torch.no_grad():
-                states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, :-1]
-            weight = head.weight.detach().requires_grad_()
-            logits = (states[labels[0, 1:] >= 0] @ weight.T).float()
-            torch.nn.functional.cross_entropy(logits, ids[labels >= 0]).backward()
-        else:
-            weight = head.weight
-            model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
-        gradient = weight.grad
-        assert gradient is not None
-        moved = weight.detach() - 1e-3 * gradient if method == "donod" else gradient
-        moved.norm().item()
-        weight.grad = None
+    def medians(self, ways: dict[str, Way], repeats: int | None = None) -> dict[str, float]:
+        """Median seconds of each way; they alternate."""
+        found = alternate(ways, repeats or self._repeats, self._model.device, self._clock)
+        return {name: each.median for name, each in found.items()}
 
+    def ours(self, wanted: Wanted, rows: Sequence[TokenRow] | None = None, **others: Any) -> Way:
+        """The one pass."""
+        chosen = self._rows if rows is None else rows
+        return partial(compute_signals, self._model, chosen, wanted, self._budget, **others)
 
-def medians(ways: dict[str, Timed], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each way; the ways alternate, after one round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, way in ways.items():
-            started = clock()
-            way()
-            if repeat:
-                seconds[name].append(clock() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    def beside_bare(self, label: str, wanted: Wanted) -> list[Comparison]:
+        """Beside bare forwards of the same batches."""
+        layout = choose_layout(self._model)
+        whole, lean = (
+            [
+                batch
+                for rows in sequences(self._rows, list(wanted))
+                for batch in bare_batches(self._model, rows, self._budget, layout, cut)
+            ]
+            for cut in (False, True)
+        )
+        ways = {
+            "ours": self.ours(wanted),
+            "bare forward": partial(bare, self._model, whole),
+            "bare, lean": partial(bare_lean, self._model, lean),
+        }
+        found = self.medians(ways)
+        return [(label, name, found["ours"], found[name]) for name in ("bare forward", "bare, lean")]
+
+    def together_and_apart(self, label: str) -> list[Comparison]:
+        """Beside as many passes of one scorer each."""
+        ways = {name: self.ours(asked_by(name)) for name in METHODS}
+        found = self.medians({"ours": self.ours(asked_by(*METHODS)), **ways})
+        apart = sum(found[name] for name in METHODS)
+        return [(label, f"{len(METHODS)} passes of one each", found["ours"], apart)]
+
+    def further(self, target: Target, expansion: int) -> list[Comparison]:
+        """What those of MORE add, one by one and together."""
+        seven = asked_by(*METHODS)
+        layers = self._model.config.get_text_config().num_hidden_layers
+        fields = {"mona": {"expansion": expansion}, "trim": {"attention_layers": min(4, layers)}}
+        read = {name: readouts_of(scorer_of(name, **fields.get(name, {})), target) for name in MORE}
+        ways = {name: self.ours(seven, readouts={View.FULL: read[name]}) for name in MORE}
+        every = [readout for readouts in read.values() for readout in readouts]
+        found = self.medians(
+            {"seven": self.ours(seven), **ways, "all four": self.ours(seven, readouts={View.FULL: every})}
+        )
+        return [(f"seven and {name}", "seven", found[name], found["seven"]) for name in (*MORE, "all four")]
+
+    def beside_one_at_a_time(self, few: Sequence[TokenRow]) -> list[Comparison]:
+        """Beside loops of the public kind, one method after another."""
+        self._model.requires_grad_(False)
+        self._model.get_output_embeddings().requires_grad_(True)
+        ways = {
+            f"{name} {frugal}": partial(one_at_a_time, self._model, name, few, frugal)
+            for name in METHODS
+            for frugal in ((True, False) if name in ("donod", "grand") else (True,))
+        }
+        found = self.medians({"ours": self.ours(asked_by(*METHODS), few), **ways}, repeats=1)
+        shared = sum(found[f"{name} True"] for name in METHODS[:-2])
+        comparisons: list[Comparison] = []
+        for label, frugal in (("one at a time, frugal", True), ("one at a time", False)):
+            other = shared + found[f"donod {frugal}"] + found[f"grand {frugal}"]
+            comparisons.append((f"{len(few)} rows, all scores", label, found["ours"], other))
+        return comparisons
 
 
 def main() -> None:
@@ -165,6 +179,9 @@ def main() -> None:
     parser.add_argument(
         "--single-rows", type=int, default=40, help="rows of the one-at-a-time loop; 0: leave out"
     )
+    parser.add_argument("--more", action="store_true", help="also what " + ", ".join(MORE) + " add")
+    parser.add_argument("--target-rows", type=int, default=10, help="of the target, with --more")
+    parser.add_argument("--expansion", type=int, default=32, help="mona: features per number of a state")
     parser.add_argument("--min-response-characters", type=int, default=1)
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--batch-tokens", type=int, default=4096)
@@ -176,54 +193,37 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    clock = time.perf_counter if arguments.clock == "wall" else time.process_time
 
     loaded = load_causal_lm(resolve(arguments.model), dtype=arguments.dtype)
-    model, budget = loaded.model, arguments.batch_tokens
-    rows = read_rows(arguments, loaded.tokenizer)
-    scorers = [Registry().get("scorers", name)() for name in METHODS]
-    asked = [(s.signals, s.views) for s in scorers if isinstance(s, SignalScorer | PooledSignalScorer)]
-    both = union(asked)
-    one = {View.FULL: both[View.FULL]}
+    wanted_rows = arguments.rows + (arguments.target_rows if arguments.more else 0)
+    drawn = read_rows(arguments, loaded.tokenizer, wanted_rows)
+    rows, target_rows = drawn[: arguments.rows], drawn[arguments.rows :]
+    seven = asked_by(*METHODS)
     record = Throughput()
-    compute_signals(model, rows, one, budget, throughput=record)
+    compute_signals(loaded.model, rows, seven, arguments.batch_tokens, throughput=record)
 
-    comparisons: list[tuple[str, str, float, float]] = []
-    for label, wanted in (("rows and responses alone, all scores", both), ("rows, all but ifd", one)):
-        passes = sequences(rows, list(wanted))
-        ways: dict[str, Timed] = {
-            "ours": partial(compute_signals, model, rows, wanted, budget),
-            "bare forward": partial(bare, model, passes, budget),
-            "bare, lean": partial(bare_lean, model, passes, budget),
-        }
-        found = medians(ways, arguments.repeats, clock)
-        comparisons += [(label, name, found["ours"], found[name]) for name in ("bare forward", "bare, lean")]
+    compared = Comparisons(loaded.model, rows, arguments)
+    both = "rows and responses alone, all scores"
+    found = compared.beside_bare(both, seven)
+    found += compared.beside_bare("rows, all but ifd", {View.FULL: seven[View.FULL]})
+    found += compared.together_and_apart(both)
+    if arguments.more:
+        target = Target(target_rows, loaded, arguments.batch_tokens)
+        found += compared.further(target, arguments.expansion)
     if arguments.single_rows:
-        few = rows[: arguments.single_rows]
-        model.requires_grad_(False)
-        model.get_output_embeddings().requires_grad_(True)
-        single: dict[str, Timed] = {
-            f"{name} {frugal}": partial(one_at_a_time, model, name, few, frugal)
-            for name in METHODS
-            for frugal in ((True, False) if name in ("donod", "grand") else (True,))
-        }
-        found = medians({"ours": lambda: compute_signals(model, few, both, budget), **single}, 1, clock)
-        shared = sum(found[f"{name} True"] for name in METHODS[:-2])
-        for label, frugal in (("one at a time, frugal", True), ("one at a time", False)):
-            other = shared + found[f"donod {frugal}"] + found[f"grand {frugal}"]
-            comparisons.append((f"{len(few)} rows, all scores", label, found["ours"], other))
+        found += compared.beside_one_at_a_time(rows[: arguments.single_rows])
 
     if arguments.json:
         names = ("over", "beside", "ours_seconds", "other_seconds")
-        print(json.dumps([dict(zip(names, each, strict=True)) for each in comparisons], indent=1))
+        print(json.dumps([dict(zip(names, each, strict=True)) for each in found], indent=1))
         return
     print(f"{loaded.description}; {arguments.threads} threads, {arguments.clock} seconds")
     print(
         f"{record.rows} rows, {record.tokens} tokens forward, {record.padded_tokens} with padding, "
-        f"{record.supervised_tokens} supervised, batches of {budget}"
+        f"{record.supervised_tokens} supervised, batches of {arguments.batch_tokens}"
     )
     print(f"{'over':40} {'beside':22} {'ours s':>8} {'other s':>8} {'ours / other':>13}")
-    for over, beside, ours, other in comparisons:
+    for over, beside, ours, other in found:
         print(f"{over:40} {beside:22} {ours:8.2f} {other:8.2f} {ours / other:13.3f}")
 
 
