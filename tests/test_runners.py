@@ -122,14 +122,14 @@ class Notes(Silent):
 def test_a_batch_that_memory_cannot_hold_is_halved_and_said(
     tmp_path: Path, pool: Path, tiny_model: Path, reference: curate.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = signals._forward
+    forward = signals.forward
 
-    def small(model: Any, head_pass: Any, batch: Any, record: Any) -> Any:
-        if len(batch) > 4:
+    def small(model: Any, batch: Any, asked: Any) -> Any:
+        if len(batch.lengths) > 4:
             raise torch.OutOfMemoryError("no room")
-        return forward(model, head_pass, batch, record)
+        return forward(model, batch, asked)
 
-    monkeypatch.setattr(signals, "_forward", small)
+    monkeypatch.setattr(signals, "forward", small)
     notes = Notes()
     config = configuration(pool, SCORED, tiny_model)
     run = start(read_config(config).config, tmp_path, "local", notes)

@@ -34,7 +34,7 @@ def hold_out(
     )
     stage = HoldOut("hold_out", None, Resources(), fraction, reserved, target, seed)
     reader: Any = Memory(frame)
-    result = stage.apply(reader)
+    result = stage.apply(reader, {})
     return pl.concat([frame, result.frame], how="horizontal"), result
 
 
