@@ -10,11 +10,12 @@ are up to an equal share, of at most --max-characters, are spoiled at a known ra
 
 Every scorer then scores all rows by an ordinary run. Per kind: the AUC of "a spoiled row scores higher than a
 clean one" (below 0.5 the noise scores lower; both ends tell it apart), over the rows of that kind and all clean
-ones; for all kinds together also the precision of the 20 % at the scorer's telling end, where chance is 0.2.
+ones. After the stroke the precision of the 20 % at the scorer's telling end, where chance is 0.2: of one kind alone
+among the rows of that kind and four times as many clean ones, and of all kinds together.
 Scorers that compare with a target have 20 clean rows apart from the pool as target. `hard_loss_delta` has as its
-reference the model tuned on 300 clean rows apart from the pool; `predictive_strength` the stages of that tuning.
-Deita and `confidence` score the first --rated rows alone, for time. Nothing is tuned to the result; the end that
-tells is chosen knowing it.
+reference the model tuned on 300 clean rows apart from the pool; `predictive_strength` and `confidence` the stages of
+that tuning. These three and Deita score the first --rated rows alone, for time. Nothing is tuned to the result; the
+end that tells is chosen knowing it.
 """
 
 import argparse
@@ -182,15 +183,14 @@ def main() -> None:
             for each in sorted((tuned / "checkpoints").iterdir())
         ]
         last = {"path": arguments.model, "adapter": str(tuned)}
-        family = [
+        family: list[Any] = [
             {"hard_loss_delta": {"reference": last}},
-            {"predictive_strength": {"family": [{"path": arguments.model}, *steps, last], "sample": 0.34}},
+            {"predictive_strength": {"family": [{"path": arguments.model}, *steps, last], "sample": 1.0}},
             {"confidence": {"checkpoints": [{"path": arguments.model}, *steps, last]}},
         ]
-        tables.append(scored("noise-family", [{"score": family[:2]}], agreement_rows=0))
         few = {**source, "path": write(pool.head(arguments.rated), work / "few.jsonl")}
         ratings = ["deita_complexity", "deita_quality", "deita"]
-        few_scorers = [*ratings, family[2]]
+        few_scorers = [*ratings, *family]
         tables.append(scored("noise-rated", [{"score": few_scorers}], sources=[few], agreement_rows=0))
     print(
         f"| scorer | rows | {' | '.join(kind.replace('_', ' ') for kind in KINDS)} | all | precision at 20 % |"
