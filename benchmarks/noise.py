@@ -20,6 +20,7 @@ end that tells is chosen knowing it.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,16 @@ def auc(values: np.ndarray, spoiled: np.ndarray) -> float:
     return float(roc_auc_score(spoiled[known], values[known]))
 
 
-def precision(values: np.ndarray, spoiled: np.ndarray, share: float) -> float:
-    """Of the share of rows at the end where noise is, how many are spoiled."""
-    known = np.flatnonzero(~np.isnan(values))
-    sign = 1 if auc(values, spoiled) >= 0.5 else -1
-    worst = known[np.argsort(-sign * values[known], kind="stable")[: round(share * len(known))]]
-    return float(spoiled[worst].mean())
+def judged(values: np.ndarray, truth: np.ndarray, kinds: Sequence[str]) -> tuple[float, float]:
+    """AUC of these kinds against all clean rows; precision of the worst fifth where a fifth is spoiled."""
+    kept = np.isin(truth, ("none", *kinds)) & ~np.isnan(values)
+    values, spoiled = values[kept], truth[kept] != "none"
+    area = auc(values, spoiled)
+    clean = np.flatnonzero(~spoiled)[: 4 * int(spoiled.sum())]
+    chosen = np.sort(np.concatenate([clean, np.flatnonzero(spoiled)]))
+    values, spoiled = values[chosen], spoiled[chosen]
+    worst = np.argsort(values if area < 0.5 else -values, kind="stable")[: round(0.2 * len(values))]
+    return area, float(spoiled[worst].mean()) if len(worst) else float("nan")
 
 
 def main() -> None:
@@ -192,32 +197,19 @@ def main() -> None:
         ratings = ["deita_complexity", "deita_quality", "deita"]
         few_scorers = [*ratings, *family]
         tables.append(scored("noise-rated", [{"score": few_scorers}], sources=[few], agreement_rows=0))
-    print(
-        f"| scorer | rows | {' | '.join(kind.replace('_', ' ') for kind in KINDS)} | all | precision at 20 % |"
-    )
-    print(f"|---|---|{'---|' * (len(KINDS) + 2)}")
+    print(f"| scorer | rows | {' | '.join(kind.replace('_', ' ') for kind in KINDS)} | all |")
+    print(f"|---|---|{'---|' * (len(KINDS) + 1)}")
     results = []
     for part in tables:
         truth = part["meta.corruption"].to_numpy()
-        for name in sorted(
-            column for column in part.columns if column.count(".") == 1 and column[:6] == "score."
-        ):
+        names = [name for name in part.columns if name.startswith("score.") and name.count(".") == 1]
+        for name in names:
             values = part[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-            kinds = [
-                auc(values[keep := np.isin(truth, ("none", kind))], truth[keep] == kind) for kind in KINDS
-            ]
-            spoiled = truth != "none"
-            results.append(
-                (
-                    name[6:],
-                    int((~np.isnan(values)).sum()),
-                    *kinds,
-                    auc(values, spoiled),
-                    precision(values, spoiled, 0.2),
-                )
-            )
-    for row in sorted(results, key=lambda row: -abs(row[-2] - 0.5)):
-        print(f"| `{row[0]}` | {row[1]:,} | {' | '.join(f'{value:.2f}' for value in row[2:])} |")
+            cells = [judged(values, truth, [kind]) for kind in KINDS] + [judged(values, truth, KINDS)]
+            results.append((name.removeprefix("score."), int((~np.isnan(values)).sum()), cells))
+    for scorer, count, cells in sorted(results, key=lambda row: -abs(row[2][-1][0] - 0.5)):
+        texts = " | ".join(f"{area:.2f} / {share:.2f}" for area, share in cells)
+        print(f"| `{scorer}` | {count:,} | {texts} |")
     (arguments.runs / "noise-data" / "table.json").write_text(json.dumps(results))
 
 
