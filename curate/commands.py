@@ -204,7 +204,9 @@ def print_summary(run: Run) -> None:
     console.print(table)
     passes = [stage["notes"] for stage in run.stages if "matrix_peak_fraction" in stage["notes"]]
     for notes in {json.dumps(each, sort_keys=True): each for each in passes}.values():
-        speed = f"{notes['tokens_per_second']:,.0f} tokens/s a worker, {notes['matrix_peak_fraction']:.0%} of its"
+        speed = (
+            f"{notes['tokens_per_second']:,.0f} tokens/s a worker, {notes['matrix_peak_fraction']:.0%} of its"
+        )
         layout = f"rows {notes['layout']}, {notes['padding_fraction']:.0%} padding"
         console.print(f"pass: {layout}; {speed} matrix peak", highlight=False)
     if (run.path / "dropped.parquet").exists():

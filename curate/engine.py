@@ -113,7 +113,9 @@ class Engine:
             self._source(stage, planned)
         elif isinstance(stage, PoolStage):
             reader = view.reader()
-            self._whole(planned, lambda entry: pool_task(stage, entry, reader, artifacts), len(reader), "rows")
+            self._whole(
+                planned, lambda entry: pool_task(stage, entry, reader, artifacts), len(reader), "rows"
+            )
         elif isinstance(stage, ArtifactStage):
             inputs = Inputs(
                 view.reader(),

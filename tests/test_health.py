@@ -262,7 +262,12 @@ def test_agreement_is_read_from_the_stage_that_measured_it(
 ) -> None:
     run, _ = noted
     run.scores.collect().write_parquet(tmp_path / "scores.parquet")
-    measured = {"name": "score.agreement.bf16", "adds": ["artifact:health"], "rows": 0, "null_is_a_verdict": []}
+    measured = {
+        "name": "score.agreement.bf16",
+        "adds": ["artifact:health"],
+        "rows": 0,
+        "null_is_a_verdict": [],
+    }
     notes = {"score.length": 0.5, "sampled": 64}
     told: list[str] = []
     write_health(tmp_path, run.store, [*run.stages, {**measured, "notes": notes}], told.append)

@@ -164,9 +164,7 @@ class _ViewPass:
             return self._read(*forwarded(places))
 
         results = run_with_backoff(one, batches, tell)
-        if (
-            self._head_pass.sums_gradients
-        ):  # no batch may be added twice: the forward pass alone is tried again
+        if self._head_pass.sums_gradients:  # no batch may be added twice, so only its forward is tried again
             tried = run_with_backoff(forwarded, batches, tell)
             results = ((places, self._read(*outputs)) for places, outputs in tried)
         try:

@@ -45,7 +45,7 @@ def input_of(row: TokenRow, view: View, beginnings: Set[int], whole: bool) -> In
         case View.RESPONSE_ONLY:
             if len(supervised) == 0 or supervised[0] <= 1:
                 return _NOTHING
-            opens = int(row.input_ids[0]) in beginnings and not row.supervised[0]
+            opens = int(row.input_ids[0]) in beginnings
             kept = int(opens and np.count_nonzero(row.input_ids == row.input_ids[0]) == 1)
             ids = np.concatenate([row.input_ids[:kept], row.input_ids[supervised]])
             return _cut(ids, np.arange(1, len(ids), dtype=np.int64), whole)

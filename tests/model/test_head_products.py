@@ -138,6 +138,28 @@ def test_no_batch_is_added_twice_to_the_gradient_when_memory_ends(
     assert "out of memory with a batch of" in caplog.text
 
 
+def test_memory_that_ends_after_adding_is_an_error_and_no_second_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = HeadPass.run
+
+    def limited(head_pass: HeadPass, hidden: torch.Tensor, targets: torch.Tensor, counts: list[int]) -> Any:
+        found = run(head_pass, hidden, targets, counts)
+        if len(counts) > 1:
+            raise torch.OutOfMemoryError("no more")
+        return found
+
+    monkeypatch.setattr(HeadPass, "run", limited)
+    with pytest.raises(torch.OutOfMemoryError):
+        mean_head_gradient(small_llama(), token_rows(9), 10_000)
+
+
+def test_other_views_are_no_part_of_the_gradient() -> None:
+    model, one = small_llama(dtype=torch.float64), row([5, 6, 7, 8], [9, 10])
+    total = torch.zeros(VOCABULARY, 32, dtype=torch.float64)
+    wanted = {view: frozenset[Signal]() for view in View}
+    compute_signals(model, [one], wanted, 100, head_gradient=total)
+    torch.testing.assert_close(total, gradient(model, one))
+
+
 def test_the_product_with_its_own_gradient_is_the_squared_norm() -> None:
     model, one = small_llama(dtype=torch.float64), token_rows(1)[0]
     own = torch.from_numpy(mean_head_gradient(model, [one], 100))

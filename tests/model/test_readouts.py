@@ -10,8 +10,10 @@ from passes import VOCABULARY, preference_rows, row, small_llama, token_rows
 
 from curate.errors import CurateError
 from curate.model import signals as module
+from curate.model.forward import prepare
 from curate.model.request import HeadProduct, Readout, Signal, StateReadout, States, TokenRow, View
 from curate.model.signals import Throughput, collect_states, compute_signals
+from curate.model.views import input_of
 
 FULL: dict[View, frozenset[Signal]] = {View.FULL: frozenset()}
 NAN = float("nan")
@@ -237,6 +239,20 @@ def test_packed_is_padded(batch_tokens: int) -> None:
             np.testing.assert_allclose(
                 one.readings[name], values, rtol=2e-4, atol=2e-5 * size, err_msg=f"{view} {name}"
             )
+
+
+def test_a_packed_batch_is_its_rows_end_to_end() -> None:
+    """Places in each row count from 0: a model with learnt positions reads them."""
+    inputs = [
+        input_of(one, View.FULL, frozenset(), whole=False)
+        for one in (row([5, 6], [7, 8]), row([9], [10, 11]), row([12], [13]))
+    ]
+    batch = prepare(small_llama(), inputs, "packed", torch.device("cpu"))
+    assert batch.position_ids is not None
+    assert batch.input_ids.tolist() == [[5, 6, 7, 9, 10, 12]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 0]]
+    assert batch.before.tolist() == [1, 2, 3, 4, 5]
+    assert batch.target_ids.tolist() == [7, 8, 10, 11, 13]
 
 
 def test_a_packed_pass_has_no_padding() -> None:

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from curate.errors import ConfigError
-from curate.model.tokens import BadTokens, Encoded, Encoder, Example, TokenOptions, encode, encode_rows
+from curate.model.tokens import BadTokens, Encoder, Example, TokenOptions, encode, encode_rows
 
 CHAT = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi there."}]
 OPTIONS = TokenOptions()
@@ -218,7 +218,10 @@ def test_the_characters_are_those_of_the_answers(tokenizer):
 
 
 def test_a_character_of_several_tokens_counts_once(tokenizer):
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a\N{SNOWMAN}\N{GRINNING FACE}b"}]
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "a\N{SNOWMAN}\N{GRINNING FACE}b"},
+    ]
     assert encode(messages, None, tokenizer, OPTIONS).characters == 4
 
 
