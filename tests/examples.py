@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from curate.model.load import LoadedModel
-from curate.model.request import Readout, States, TokenRow, TokenSignals, View
+from curate.model.request import Readout, States, TokenRow, TokenSignals, View, union
 from curate.model.signals import collect_states, compute_signals, mean_head_gradient
-from curate.scorer import Referenced
+from curate.scorer import Numbers, PooledSignalScorer, Referenced, SignalScorer
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,27 @@ class ToyExamples:
 def made(scorer: Referenced, examples: ToyExamples) -> Mapping[str, Any]:
     """The reference as a scorer is given it."""
     return {name: torch.from_numpy(np.array(value)) for name, value in scorer.refer(examples).items()}
+
+
+def passed_score(
+    scorer: SignalScorer | PooledSignalScorer,
+    model: Any,
+    rows: Sequence[TokenRow],
+    reference: Mapping[str, Any] | None = None,
+) -> Numbers:
+    """The scores of rows by one pass, as the engine computes them."""
+    readouts = dict.fromkeys(scorer.views, scorer.readouts(reference or {}))
+    wanted = union([(scorer.signals, scorer.views)])
+    tokens = compute_signals(model, rows, wanted, 300, readouts=readouts)
+    if isinstance(scorer, SignalScorer):
+        return scorer.score(tokens)
+    return scorer.combine(scorer.measure(tokens), pl.DataFrame())["score"]
+
+
+def against(
+    scorer: Any, model: Any, target: Sequence[TokenRow], rows: Sequence[TokenRow], **others: Any
+) -> Numbers:
+    """The scores of rows against a target."""
+    assert isinstance(scorer, Referenced)
+    assert isinstance(scorer, SignalScorer | PooledSignalScorer)
+    return passed_score(scorer, model, rows, made(scorer, ToyExamples(model, target, **others)))

@@ -70,6 +70,13 @@ def row(prompt: list[int], response: list[int]) -> TokenRow:
     return TokenRow(np.array([*prompt, *response], dtype=np.int32), supervised)
 
 
+@torch.no_grad()
+def states_of(model: Any, one: TokenRow, layer: int = -1) -> torch.Tensor:
+    """hidden_states[layer] of transformers, [tokens, d], float64; -1 is after the final norm."""
+    ids = torch.from_numpy(one.input_ids.astype(np.int64))[None]
+    return model(ids, output_hidden_states=True).hidden_states[layer][0].double()  # type: ignore[no-any-return]
+
+
 def naive(model: Any, row: TokenRow) -> dict[Signal, NDArray[np.float64]]:
     """All signals of one row by itself: full logits, and the head's gradient by autograd."""
     ids = torch.from_numpy(row.input_ids.astype(np.int64))
