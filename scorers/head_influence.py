@@ -51,4 +51,4 @@ class HeadInfluence(SignalScorer, Referenced):
             return products
         norms = tokens.example(Signal.HEAD_GRADIENT_NORM)
         cosines: Numbers = np.clip(products / np.where(norms == 0, 1, norms), -1, 1)
-        return np.where(norms == 0, 0.0, cosines)
+        return cosines

@@ -1,7 +1,6 @@
 """MONA: against its formula, one row at a time, on a small model; what its identity covers."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from passes import small_llama, states_of, token_rows
 
 from curate.errors import ConfigError
 from curate.model.autoencoder import SparseAutoencoder
-from curate.model.request import TokenRow
-from curate.model.signals import collect_states
+from curate.model.request import StateReadout, TokenRow
 from scorers.mona import Mona
 
 
@@ -60,7 +58,9 @@ def test_monas_depth_goes_from_the_first_layer_to_the_last(
 ) -> None:
     autoencoder(tmp_path)
     reference = made(Mona(autoencoder=str(tmp_path), depth=depth), ToyExamples(model, token_rows(1)))
-    assert int(reference["layer"]) == layer
+    (readout,) = Mona(autoencoder=str(tmp_path)).readouts(reference)
+    assert isinstance(readout, StateReadout)
+    assert readout.layer == layer
 
 
 def test_mona_of_the_only_target_row_is_1(model: Any, tmp_path: Path) -> None:
@@ -83,23 +83,6 @@ def test_mona_leaves_its_autoencoder_to_be_read_again(model: Any, tmp_path: Path
     first = against(scorer, model, target, pool, pool=pool, folder=tmp_path)
     again = Mona(autoencoder=str(tmp_path / "autoencoder"))
     np.testing.assert_allclose(against(again, model, target, pool), first, rtol=1e-5)
-
-
-@pytest.mark.parametrize("batch_tokens", [30, 10_000])
-def test_monas_autoencoder_does_not_depend_on_the_batches(
-    model: Any, tmp_path: Path, batch_tokens: int
-) -> None:
-    class Batched(ToyExamples):
-        def states(
-            self, rows: Sequence[TokenRow], layer: int | None = None, attention_layers: int = 0
-        ) -> Any:
-            return collect_states(self.language_model, rows, batch_tokens, layer, attention_layers)
-
-    scorer = Mona(active=4, expansion=2, steps=3, training_tokens=100)
-    target, pool = token_rows(2), token_rows(10, seed=8)
-    expected = scorer.refer(ToyExamples(model, target, pool, tmp_path))
-    found = scorer.refer(Batched(model, target, pool, tmp_path))
-    np.testing.assert_allclose(found["encoder"], expected["encoder"], rtol=1e-3, atol=1e-5)
 
 
 def test_monas_identity_is_the_content_of_its_autoencoder(tmp_path: Path) -> None:
