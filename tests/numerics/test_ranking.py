@@ -3,9 +3,13 @@
 from itertools import permutations
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curate.numerics.ranking import (
     chance_weights,
+    choose_in_turn,
     group_rank,
     interleaved,
     probabilities,
@@ -78,3 +82,46 @@ def test_weighted_order_has_the_law_of_drawing_without_replacement() -> None:
         expected = 20_000 * weights[i] / total * weights[j] / (total - weights[i])
         statistic += (orders.count(order) - expected) ** 2 / expected
     assert statistic < 20.5
+
+
+def test_columns_take_turns_to_choose() -> None:
+    """Column 0 takes row 0, column 1 row 2 (row 0 is gone), column 0 row 1, column 1 what is left."""
+    similarity = np.array([[0.9, 0.95], [0.8, 0.1], [0.7, 0.5], [0.1, 0.2]])
+    assert choose_in_turn(similarity).tolist() == [0, 2, 1, 3]
+
+
+def test_one_column_chooses_by_rank() -> None:
+    assert choose_in_turn(np.array([[0.2], [0.9], [0.5]])).tolist() == [2, 0, 1]
+
+
+def test_more_columns_than_rows() -> None:
+    assert choose_in_turn(np.array([[0.1, 0.9, 0.5]])).tolist() == [0]
+
+
+def test_a_tie_goes_to_the_earlier_row() -> None:
+    assert choose_in_turn(np.array([[0.5, 0.5]] * 3)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_row_with_a_null_is_never_chosen(column: int) -> None:
+    similarity = np.array([[0.1, 0.1], [0.9, 0.9], [0.5, 0.5]])
+    similarity[1, column] = NAN
+    np.testing.assert_array_equal(choose_in_turn(similarity), [1, NAN, 0])
+
+
+def test_no_row_is_chosen_of_none() -> None:
+    assert choose_in_turn(np.zeros((0, 3))).tolist() == []
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 5))
+def test_turns_are_those_of_the_plainest_way(seed: int, rows: int, columns: int) -> None:
+    """Values from a few, so that there are ties; some null."""
+    generator = np.random.default_rng(seed)
+    similarity = generator.choice([0.1, 0.2, 0.3, 0.4, NAN], (rows, columns), p=[0.24] * 4 + [0.04])
+    left = [row for row in range(rows) if not np.isnan(similarity[row]).any()]
+    expected = np.full(rows, NAN)
+    for turn in range(len(left)):
+        best = max(left, key=lambda row: (similarity[row, turn % columns], -row))
+        expected[best] = turn
+        left.remove(best)
+    np.testing.assert_array_equal(choose_in_turn(similarity), expected)
