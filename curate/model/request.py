@@ -98,6 +98,18 @@ class States:
         found = values.new_full((len(self.counts),), float("-inf"))
         return found.scatter_reduce_(0, self.example, values, "amax")
 
+    def after(self, opening: Tensor) -> Tensor:
+        """bool [tokens]: from the first token of each example on that is not the opening's.
+
+        opening: int64 [s], tokens that examples may begin with; their states say nothing of an example.
+        """
+        if not len(opening):
+            return self.ids >= 0
+        other = opening[self.place.clamp(max=len(opening) - 1)] != self.ids
+        differs = other | (self.place >= len(opening))
+        first = -self.largest((-self.place.float()).masked_fill(~differs, float("-inf")))
+        return self.place >= first[self.example]
+
 
 @dataclass(frozen=True)
 class StateReadout:

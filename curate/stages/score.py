@@ -1,6 +1,5 @@
 """Score: the stages of one `score:` list. All its scorers that read the run's model share a single pass of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from curate.stages.references import MakeReference, artifact_of, load_reference
 from curate.stages.score_pool import CombineScores, CompareFamily, ScorePool
 from curate.stages.score_ratings import ScoreRatings
 from curate.stages.score_signals import Measure, ScoreSignals
+from curate.stages.scorer_stage import ScorerStage
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def score_stages(
     if text:
         stages.append(ScoreText("score.text", entry, resources, limit, text))
     stages += [
-        ScoreLearnedText(method.column, entry, resources, limit, method)
+        ScoreLearnedText(method.column, entry, resources, limit, (method,))
         for method in methods
         if isinstance(method, LearnedTextScorer)
     ]
     stages += _model_stages(methods, entry, resources, run, seed)
     for method in methods:
         if isinstance(method, PooledSignalScorer):
-            stages.append(CombineScores(method.column, entry, resources, limit, method))
+            stages.append(CombineScores(method.column, entry, resources, limit, (method,)))
         elif isinstance(method, FamilyScorer):
-            stages.append(CompareFamily(method.column, entry, resources, limit, method))
+            stages.append(CompareFamily(method.column, entry, resources, limit, (method,)))
     for method in methods:
         if isinstance(method, PoolScorer):
             known = {name: better for stage in stages for name, better in stage.directions.items()}
@@ -84,7 +84,7 @@ def score_stages(
                     "the configuration."
                 )
             ordered = tuple(sorted(directions.items()))
-            stages.append(ScorePool(method.column, entry, resources, limit, method, ordered, seed))
+            stages.append(ScorePool(method.column, entry, resources, limit, (method,), ordered, seed))
     return stages
 
 
@@ -135,44 +135,15 @@ def _model_stages(
 
 
 @dataclass(frozen=True)
-class ScoreText(RowStage):
+class ScoreText(ScorerStage, RowStage):
     """Scorers that read text alone."""
 
-    max_null_fraction: float
     methods: tuple[TextScorer, ...]
 
     @property
     def needs(self) -> frozenset[str]:
         """The union of what the scorers read."""
         return frozenset[str]().union(*(method.needs() for method in self.methods))
-
-    @property
-    def adds(self) -> frozenset[str]:
-        """`score.<name>` of each."""
-        return frozenset(method.column for method in self.methods)
-
-    @property
-    def outputs(self) -> Mapping[str, frozenset[str]]:
-        """One per scorer."""
-        return {method.column: frozenset({method.column}) for method in self.methods}
-
-    @property
-    def null_limit(self) -> float | None:
-        """As configured."""
-        return self.max_null_fraction
-
-    @property
-    def directions(self) -> Mapping[str, bool | None]:
-        """As the scorers state."""
-        return {method.column: method.higher_is_better for method in self.methods}
-
-    def identity(self) -> dict[str, Any]:
-        """All scorers."""
-        return {"methods": [method.identity() for method in self.methods]}
-
-    def output_identity(self, output: str) -> dict[str, Any]:
-        """The one scorer."""
-        return next(method.identity() for method in self.methods if method.column == output)
 
     def output_needs(self, output: str) -> frozenset[str]:
         """The one scorer's."""
@@ -185,40 +156,20 @@ class ScoreText(RowStage):
 
 
 @dataclass(frozen=True)
-class ScoreLearnedText(RowStage):
+class ScoreLearnedText(ScorerStage, RowStage):
     """A scorer that reads text by a classifier that was trained before."""
 
-    max_null_fraction: float
-    method: LearnedTextScorer
+    methods: tuple[LearnedTextScorer]
 
     @property
     def needs(self) -> frozenset[str]:
         """The text and the classifier."""
-        return self.method.needs() | {f"artifact:{artifact_of(self.method)}"}
-
-    @property
-    def adds(self) -> frozenset[str]:
-        """The score."""
-        return frozenset({self.method.column})
-
-    @property
-    def null_limit(self) -> float | None:
-        """As configured."""
-        return self.max_null_fraction
-
-    @property
-    def directions(self) -> Mapping[str, bool | None]:
-        """As the scorer states."""
-        return {self.method.column: self.method.higher_is_better}
-
-    def identity(self) -> dict[str, Any]:
-        """The scorer."""
-        return self.method.identity()
+        return self.methods[0].needs() | {f"artifact:{artifact_of(self.methods[0])}"}
 
     def setup(self, artifacts: Artifacts) -> Any:
         """Load the classifier."""
-        return self.method.load(load_reference(artifacts[artifact_of(self.method)], None))
+        return self.methods[0].load(load_reference(artifacts[artifact_of(self.methods[0])], None))
 
     def apply(self, rows: pl.DataFrame, state: Any, outputs: frozenset[str]) -> pl.DataFrame:
         """The scorer on the rows."""
-        return pl.DataFrame([nullable(self.method.column, self.method.score(rows, state))])
+        return pl.DataFrame([nullable(self.methods[0].column, self.methods[0].score(rows, state))])

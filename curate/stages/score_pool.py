@@ -8,66 +8,43 @@ import numpy as np
 import polars as pl
 
 from curate.reader import Reader
-from curate.scorer import FamilyScorer, PooledSignalScorer, PoolScorer, Scorer
+from curate.scorer import FamilyScorer, PooledSignalScorer, PoolScorer
 from curate.selector import Pool
 from curate.stage import Artifacts, PoolResult, PoolStage
 from curate.stages.columns import nullable, numbers
 from curate.stages.embed import TARGET_EMBEDDING, load_target
 from curate.stages.score_signals import Measure
+from curate.stages.scorer_stage import ScorerStage
 
 
 @dataclass(frozen=True)
-class _Last(PoolStage):
-    """What the last steps share."""
-
-    max_null_fraction: float
-    method: Scorer
-
-    @property
-    def adds(self) -> frozenset[str]:
-        """The score."""
-        return frozenset({self.method.column})
-
-    @property
-    def null_limit(self) -> float | None:
-        """As configured."""
-        return self.max_null_fraction
-
-    @property
-    def null_is_a_verdict(self) -> frozenset[str]:
-        """Of a scorer that says so."""
-        return frozenset({self.method.column} if self.method.allows_null else ())
-
-    @property
-    def directions(self) -> Mapping[str, bool | None]:
-        """As the scorer states."""
-        return {self.method.column: self.method.higher_is_better}
-
-    def identity(self) -> dict[str, Any]:
-        """The scorer's."""
-        return self.method.identity()
-
-
-@dataclass(frozen=True)
-class CombineScores(_Last):
+class CombineScores(ScorerStage, PoolStage):
     """The last step of a scorer that compares rows over the pool."""
 
-    method: PooledSignalScorer
+    methods: tuple[PooledSignalScorer]
 
     @property
     def needs(self) -> frozenset[str]:
         """The scorer's parts, and what else it reads."""
-        return Measure(self.method).columns | self.method.pool_needs()
+        return Measure(self.methods[0]).columns | self.methods[0].pool_needs()
 
     @property
     def adds(self) -> frozenset[str]:
         """The score, and what stands beside it."""
-        return frozenset({self.method.column, *self._beside().values()})
+        return frozenset({self.methods[0].column, *self._beside().values()})
+
+    @property
+    def outputs(self) -> Mapping[str, frozenset[str]]:
+        """All in one."""
+        return {self.label: self.adds}
 
     @property
     def directions(self) -> Mapping[str, bool | None]:
         """As the scorer states; what stands beside it has none."""
-        return {**dict.fromkeys(self._beside().values()), self.method.column: self.method.higher_is_better}
+        return {
+            **dict.fromkeys(self._beside().values()),
+            self.methods[0].column: self.methods[0].higher_is_better,
+        }
 
     @property
     def null_is_a_verdict(self) -> frozenset[str]:
@@ -75,22 +52,22 @@ class CombineScores(_Last):
         return super().null_is_a_verdict | frozenset(self._beside().values())
 
     def _beside(self) -> dict[str, str]:
-        return {part: f"{self.method.column}.{part}" for part in self.method.pool_parts}
+        return {part: f"{self.methods[0].column}.{part}" for part in self.methods[0].pool_parts}
 
     def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Combine the parts of all living rows."""
         frame = pool.frame(self.needs)
-        parts = {part: numbers(frame[f"{self.method.column}.{part}"]) for part in self.method.parts}
-        found = self.method.combine(parts, frame)
-        names = {"score": self.method.column, **self._beside()}
+        parts = {part: numbers(frame[f"{self.methods[0].column}.{part}"]) for part in self.methods[0].parts}
+        found = self.methods[0].combine(parts, frame)
+        names = {"score": self.methods[0].column, **self._beside()}
         return PoolResult(pl.DataFrame([nullable(names[key], values) for key, values in found.items()]))
 
 
 @dataclass(frozen=True)
-class CompareFamily(_Last):
+class CompareFamily(ScorerStage, PoolStage):
     """The last step of a scorer that compares what several models say."""
 
-    method: FamilyScorer
+    methods: tuple[FamilyScorer]
 
     @property
     def needs(self) -> frozenset[str]:
@@ -100,36 +77,38 @@ class CompareFamily(_Last):
     @property
     def null_is_a_verdict(self) -> frozenset[str]:
         """Where a sample is scored, the rest has none."""
-        return frozenset({self.method.column}) if self.method.share() < 1 else super().null_is_a_verdict
+        return (
+            frozenset({self.methods[0].column}) if self.methods[0].share() < 1 else super().null_is_a_verdict
+        )
 
     def _columns(self) -> list[str]:
-        return [Measure(self.method, index).label for index in range(len(self.method.models()))]
+        return [Measure(self.methods[0], index).label for index in range(len(self.methods[0].models()))]
 
     def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Compare."""
         frame = pool.frame(self.needs)
         measured = np.column_stack([numbers(frame[name]) for name in self._columns()])
-        return PoolResult(pl.DataFrame([nullable(self.method.column, self.method.compare(measured))]))
+        return PoolResult(pl.DataFrame([nullable(self.methods[0].column, self.methods[0].compare(measured))]))
 
 
 @dataclass(frozen=True)
-class ScorePool(_Last):
+class ScorePool(ScorerStage, PoolStage):
     """A score computed from columns of the whole pool."""
 
-    method: PoolScorer
+    methods: tuple[PoolScorer]
     higher_is_better: tuple[tuple[str, bool | None], ...]
     seed: int
 
     @property
     def needs(self) -> frozenset[str]:
         """What the scorer reads."""
-        target = {f"artifact:{TARGET_EMBEDDING}"} if self.method.reads_target else set[str]()
-        return self.method.needs() | {"uid", "source"} | target
+        target = {f"artifact:{TARGET_EMBEDDING}"} if self.methods[0].reads_target else set[str]()
+        return self.methods[0].needs() | {"uid", "source"} | target
 
-    def identity(self) -> dict[str, Any]:
+    def output_identity(self, output: str) -> dict[str, Any]:
         """The scorer and the directions of the scores that it reads."""
-        read = {name: better for name, better in self.higher_is_better if name in self.method.needs()}
-        return {**self.method.identity(), "seed": self.seed, "higher_is_better": read}
+        read = {name: better for name, better in self.higher_is_better if name in self.methods[0].needs()}
+        return {**self.methods[0].identity(), "seed": self.seed, "higher_is_better": read}
 
     def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Score all living rows."""
@@ -138,5 +117,7 @@ class ScorePool(_Last):
             dict(self.higher_is_better),
             self.seed,
         )
-        target = load_target(artifacts[TARGET_EMBEDDING]) if self.method.reads_target else None
-        return PoolResult(pl.DataFrame([nullable(self.method.column, self.method.score(columns, target))]))
+        target = load_target(artifacts[TARGET_EMBEDDING]) if self.methods[0].reads_target else None
+        return PoolResult(
+            pl.DataFrame([nullable(self.methods[0].column, self.methods[0].score(columns, target))])
+        )

@@ -16,6 +16,7 @@ from curate.stage import Artifacts, RowStage
 from curate.stages.columns import nullable
 from curate.stages.models import ModelHandle
 from curate.stages.references import batch_tokens
+from curate.stages.scorer_stage import ScorerStage
 
 if TYPE_CHECKING:
     from curate.model.ratings import Answers, Rater
@@ -38,10 +39,9 @@ class _State:
 
 
 @dataclass(frozen=True)
-class ScoreRatings(RowStage):
+class ScoreRatings(ScorerStage, RowStage):
     """Scorers that ask one model. A prompt that several of them ask is answered once per shard."""
 
-    max_null_fraction: float
     methods: tuple[RatingScorer, ...]
     model: ModelHandle
 
@@ -55,34 +55,9 @@ class ScoreRatings(RowStage):
         """The conversation."""
         return frozenset({"messages"})
 
-    @property
-    def adds(self) -> frozenset[str]:
-        """The columns of all scorers."""
-        return frozenset(method.column for method in self.methods)
-
-    @property
-    def outputs(self) -> Mapping[str, frozenset[str]]:
-        """One per scorer."""
-        return {method.column: frozenset({method.column}) for method in self.methods}
-
-    @property
-    def null_limit(self) -> float | None:
-        """As configured."""
-        return self.max_null_fraction
-
-    @property
-    def directions(self) -> Mapping[str, bool | None]:
-        """As the scorers state."""
-        return {method.column: method.higher_is_better for method in self.methods}
-
-    def identity(self) -> dict[str, Any]:
-        """All scorers and the model."""
-        return {"methods": [method.identity() for method in self.methods], "model": self._rater()}
-
     def output_identity(self, output: str) -> dict[str, Any]:
         """The one scorer and the model."""
-        method = next(method for method in self.methods if method.column == output)
-        return {**method.identity(), "model": self._rater()}
+        return {**self.scorer(output).identity(), "model": self._rater()}
 
     def _rater(self) -> dict[str, Any]:
         return {**self.model.identity(), "tokenizer": self.model.tokenizer_hash}
