@@ -11,7 +11,7 @@ from passes import VOCABULARY, preference_rows, row, small_llama, token_rows
 from curate.errors import CurateError
 from curate.model import signals as module
 from curate.model.forward import prepare
-from curate.model.request import HeadProduct, Readout, Signal, StateReadout, States, TokenRow, View
+from curate.model.request import HeadProduct, Readout, Signal, StateReadout, TokenRow, View
 from curate.model.signals import Throughput, collect_states, compute_signals
 from curate.model.views import input_of
 
@@ -169,37 +169,6 @@ def test_no_hook_stays_on_the_model() -> None:
     collect_states(model, token_rows(2), 100, layer=1, attention_layers=1)
     assert not model.model.layers[1]._forward_hooks
     assert model.config._attn_implementation == "sdpa"
-
-
-def states(hidden: list[list[float]], counts: list[int]) -> States:
-    lengths = torch.tensor(counts)
-    none = torch.zeros(len(hidden), dtype=torch.int64)
-    return States(
-        hidden=torch.tensor(hidden),
-        ids=none,
-        example=torch.arange(len(counts)).repeat_interleave(lengths),
-        place=none,
-        counts=lengths,
-        predicts=none.bool(),
-    )
-
-
-def test_totals_are_of_each_example() -> None:
-    given = states([[1.0, 2], [3, 4], [5, 6]], [1, 2])
-    assert given.total(given.hidden).tolist() == [[1, 2], [8, 10]]
-    assert given.total(given.hidden[:, 0]).tolist() == [1, 8]
-
-
-def test_the_largest_is_of_each_example() -> None:
-    given = states([[-1.0], [-3], [-2]], [1, 2])
-    assert given.largest(given.hidden[:, 0]).tolist() == [-1, -2]
-
-
-def test_a_total_does_not_depend_on_the_other_examples() -> None:
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(900, 5, generator=generator)
-    both, alone = states(values.tolist(), [500, 400]), states(values[500:].tolist(), [400])
-    assert torch.equal(both.total(values)[1], alone.total(values[500:])[0])
 
 
 def every_readout() -> list[Readout]:

@@ -164,8 +164,10 @@ def test_trim_of_the_only_target_row_is_1(model: Any, depth: int) -> None:
     assert against(Trim(attention_layers=depth), model, [one], [one])[0] == pytest.approx(1, abs=1e-5)
 
 
-def naive_trim(model: Any, target: Sequence[TokenRow], one: TokenRow, depth: int, unseen: float) -> float:
-    """Token by token, from the formula."""
+def naive_trim(
+    model: Any, target: Sequence[TokenRow], one: TokenRow, depth: int, unseen: float, opening: int = 0
+) -> float:
+    """Token by token, from the formula. opening: how many tokens of each row do not count."""
     sums: dict[int, torch.Tensor] = {}
     for each in target:
         ids = torch.from_numpy(each.input_ids.astype(np.int64))[None]
@@ -173,12 +175,13 @@ def naive_trim(model: Any, target: Sequence[TokenRow], one: TokenRow, depth: int
             model(ids)
         alpha = (found.focus[0] + found.received[0]).double() / 2
         unit = torch.nn.functional.normalize(states_of(model, each))
-        for token, weight, state in zip(each.input_ids.tolist(), alpha, unit, strict=True):
+        tokens = list(zip(each.input_ids.tolist(), alpha, unit, strict=True))
+        for token, weight, state in tokens[opening:]:
             sums[token] = sums.get(token, torch.zeros(32, dtype=torch.float64)) + weight * state
     embedding = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach().double())
     seen = sorted(sums)
     values = []
-    for token, state in zip(one.input_ids.tolist(), states_of(model, one), strict=True):
+    for token, state in list(zip(one.input_ids.tolist(), states_of(model, one), strict=True))[opening:]:
         near = max(seen, key=lambda each: float(embedding[each] @ embedding[token]))
         other = sums[token] if token in sums else sums[near]
         cosine = float(torch.nn.functional.cosine_similarity(state, other, dim=0))
@@ -192,6 +195,49 @@ def test_trim_is_its_formula(model: Any, depth: int, unseen: float) -> None:
     found = against(Trim(attention_layers=depth, unseen_weight=unseen), model, target, rows)
     expected = [naive_trim(model, target, one, depth, unseen) for one in rows]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+OPENING = [101, 102, 103, 104]
+
+
+def opened(rows: Sequence[TokenRow], opening: Sequence[int] = OPENING) -> list[TokenRow]:
+    """The rows after the same system message."""
+    return [
+        TokenRow(
+            np.concatenate([opening, one.input_ids]).astype(np.int32),
+            np.concatenate([np.zeros(len(opening), dtype=bool), one.supervised]),
+        )
+        for one in rows
+    ]
+
+
+def test_trim_leaves_out_what_all_target_rows_open_with(model: Any) -> None:
+    """Its states are the same in every row: the maximum would be 1 for all."""
+    target, rows = opened(token_rows(3, seed=5)), opened(token_rows(5))
+    found = against(Trim(attention_layers=2), model, target, rows)
+    expected = [naive_trim(model, target, one, 2, 0.5, opening=4) for one in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_trims_opening_ends_where_a_target_row_differs(model: Any) -> None:
+    target = opened([row([5, 6], [7]), row([5, 8], [7]), row([5, 9], [7])])
+    made_of = made(Trim(attention_layers=1), ToyExamples(model, target))
+    assert made_of["opening"].tolist() == [*OPENING, 5]
+
+
+def test_trims_opening_ends_before_the_first_target(model: Any) -> None:
+    made_of = made(Trim(attention_layers=1), ToyExamples(model, [row([5, 6], [7, 8]), row([5, 6], [7, 8])]))
+    assert made_of["opening"].tolist() == [5, 6]
+
+
+def test_a_single_target_row_has_no_opening(model: Any) -> None:
+    made_of = made(Trim(attention_layers=1), ToyExamples(model, opened([row([5], [6])])))
+    assert made_of["opening"].tolist() == []
+
+
+def test_trim_of_a_row_that_is_all_opening_is_null(model: Any) -> None:
+    target, rows = opened(token_rows(3, seed=5)), [row(OPENING[:1], OPENING[1:]), token_rows(1)[0]]
+    assert np.isnan(against(Trim(attention_layers=1), model, target, rows)).tolist() == [True, False]
 
 
 def test_trim_does_not_depend_on_the_length_of_states() -> None:
