@@ -223,17 +223,9 @@ class ScoreSignals(RowStage):
             readouts=readouts,
         )
         found = pl.DataFrame([series for each in asked for series in each.take(tokens)])
-        if scored.all():
-            return found
-        place = np.cumsum(scored) - 1
-        return (
-            found[np.maximum(place, 0)].select(
-                pl.when(pl.lit(pl.Series(scored))).then(pl.col(name)).otherwise(None).alias(name)
-                for name in found.columns
-            )
-            if found.height
-            else pl.DataFrame({name: [None] * rows.height for name in found.columns}, found.schema)
-        )
+        taken = found.with_columns(row=pl.Series(np.flatnonzero(scored), dtype=pl.Int64))
+        every = pl.DataFrame({"row": pl.int_range(rows.height, eager=True, dtype=pl.Int64)})
+        return every.join(taken, on="row", how="left", maintain_order="left").drop("row")
 
     def counts(self, state: _State) -> Mapping[str, float]:
         """Tokens forward, padding, matrix operations, and how many the device could have done meanwhile."""
