@@ -153,7 +153,11 @@ def main() -> None:
     def scored(name: str, stages: list[Any], **more: Any) -> pl.DataFrame:
         config = {"name": name, "sources": [source], **common, **more, "stages": stages}
         run = curate.run(config, runs=arguments.runs, runner="local")
-        return run.scores.join(run.rows.select("position", "meta.corruption"), on="position").collect()
+        return (
+            run.scores.join(run.rows.select("position", "meta.corruption"), on="position")
+            .sort("position")
+            .collect()
+        )
 
     found = scored(
         "noise",

@@ -82,7 +82,11 @@ def main() -> None:
         run = curate.run(config, runs=arguments.runs, runner="local")
         if autoencoder is None:  # the autoencoder knows no target: the first one serves all
             autoencoder = str(run.path / "references" / "mona" / "autoencoder")
-        scores = run.scores.join(run.rows.select("position", "meta.domain"), on="position").collect()
+        scores = (
+            run.scores.join(run.rows.select("position", "meta.domain"), on="position")
+            .sort("position")
+            .collect()
+        )
         hit = (scores["meta.domain"] == domain).to_numpy()
         results.setdefault("chance", {})[domain] = float(hit.mean())
         for name in sorted(c for c in scores.columns if c.startswith("score.") and c.count(".") == 1):
