@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--target-rows", type=int, default=20)
     parser.add_argument("--max-characters", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    names = [each if isinstance(each, str) else next(iter(each)) for each in SCORERS]
+    parser.add_argument("--only", nargs="+", choices=[*names, "mona"], help="these scorers alone")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     work = arguments.runs / "target-data"
@@ -66,6 +68,11 @@ def main() -> None:
         chosen = dev.filter(dev["domain"] == domain)
         chosen.write_ndjson(work / f"{domain}.jsonl")
         mona = {"mona": {**MONA, "autoencoder": autoencoder}}
+        scorers = [
+            each
+            for each in [*SCORERS, mona]
+            if not arguments.only or (each if isinstance(each, str) else next(iter(each))) in arguments.only
+        ]
         config = {
             "name": f"target-{domain}",
             "seed": arguments.seed,
@@ -76,12 +83,13 @@ def main() -> None:
             "stages": [
                 {"embed": {"model": arguments.embedder}},
                 {"cluster": {"kmeans": {"k": 40}}},
-                {"score": [*SCORERS, mona]},
+                {"score": scorers},
             ],
         }
         run = curate.run(config, runs=arguments.runs, runner="local")
-        if autoencoder is None:  # the autoencoder knows no target: the first one serves all
-            autoencoder = str(run.path / "references" / "mona" / "autoencoder")
+        trained = run.path / "references" / "mona" / "autoencoder"
+        if trained.exists():  # the autoencoder knows no target: the first one serves all
+            autoencoder = str(trained)
         scores = (
             run.scores.join(run.rows.select("position", "meta.domain"), on="position")
             .sort("position")
