@@ -27,7 +27,7 @@ class Mixer(Component, ABC):
     """(selected rows, seed) -> Schedule."""
 
     def needs(self) -> frozenset[str]:
-        """The columns that this mixer reads beside position, uid and source."""
+        """The columns that this mixer reads beside position, uid and source, and artifacts: `artifact:<name>`."""
         return frozenset()
 
     @abstractmethod

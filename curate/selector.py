@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -76,11 +77,13 @@ class Pool:
     frame: always `position` (int64, ascending, unique), `uid`, `source`; plus what `needs()` names.
     higher_is_better: direction of each score column, as its scorer states it.
     seed: the seed of this stage, already derived from the run's seed and the stage's name.
+    artifacts: name -> folder of what earlier stages made beside columns; `needs()` names `artifact:<name>`.
     """
 
     frame: pl.DataFrame
     higher_is_better: Mapping[str, bool | None]
     seed: int
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

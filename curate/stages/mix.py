@@ -39,8 +39,8 @@ class Mix(ArtifactStage):
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
         """Mix and write the schedule of one epoch."""
-        frame = inputs.pool.frame(self.needs)
-        schedule = self.method.mix(Pool(frame, dict(self.higher_is_better), self.seed))
+        frame = inputs.pool.frame(need for need in self.needs if not need.startswith("artifact:"))
+        schedule = self.method.mix(Pool(frame, dict(self.higher_is_better), self.seed, inputs.artifacts))
         draws = np.asarray(schedule.draws, dtype=np.int64)
         table = pl.DataFrame(
             {
