@@ -98,6 +98,12 @@ class Budget:
             raise ValueError("a budget in rows has no fixed number of tokens or characters")
         return int(self._exact * pool_total) if self.is_share else int(self.amount)
 
+    def share_of(self, amount: int) -> int:
+        """This share of an amount, in the unit of the amount, rounded down. Raises ValueError where it is no share."""
+        if not self.is_share:
+            raise ValueError(f"must be a share. Got {self}.")
+        return int(self._exact * amount)
+
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: GetCoreSchemaHandler
@@ -117,3 +123,7 @@ class Budget:
             ],
             "description": _EXPECTED.removeprefix("a budget must be "),
         }
+
+
+EVERYTHING = Budget(1.0, is_share=True)
+"""All that can be chosen."""

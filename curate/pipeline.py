@@ -33,6 +33,7 @@ from curate.stages.mix import Mix
 from curate.stages.models import ModelHandle
 from curate.stages.score import Scoring, score_stages
 from curate.stages.select import Select, directions
+from curate.stages.target_rows import TARGET_ROWS, TargetRows
 from curate.stages.tokenize import Tokenize
 from curate.stages.train import TrainSelection, Tuning
 from curate.training.spec import Train
@@ -43,10 +44,12 @@ TARGET_SOURCE = "target"
 PROVIDERS = {
     "cluster": "a `cluster` stage before it",
     "cluster_distance": "a `cluster` stage before it",
-    "embedding": "an `embed` stage before it",
     "artifact:adapter": "a `train` stage before it",
     "artifact:schedule": "a `mix` stage before it",
     f"artifact:{TARGET_EMBEDDING}": "an `embed` stage before it, and `target:`",
+    f"artifact:{TARGET_ROWS}": "`target:` to the configuration",
+    "embedding": "an `embed` stage before it",
+    "rank": "a `select` stage before it",
     **dict.fromkeys(
         ("input_ids", "supervised", "tokens", "supervised_tokens", "supervised_characters"),
         "`model:` to the configuration",
@@ -210,9 +213,16 @@ def _expand(
             )
             return score_stages(scorers, index, resources, shared, derive(config.seed, "score"))
         if kind == "select":
-            selector = cast(Selector, methods[0])
+            selector, limits = cast(Selector, methods[0]), entry.constraints
             selector.check(known)
-            return [Select(f"select.{selector.name}", index, resources, selector, seed, directions(known))]
+            if limits is not None and not selector.takes_constraints:
+                raise ConfigError(f"select: `{selector.name}`, as it is set, cannot keep `constraints`.")
+            select = Select(
+                f"select.{selector.name}", index, resources, selector, seed, directions(known), limits
+            )
+            if f"artifact:{TARGET_ROWS}" not in selector.needs() or not config.target:
+                return [select]
+            return [TargetRows("target_rows", index, resources, TARGET_SOURCE), select]
         if kind == "embed":
             spec = cast(Embed, methods[0])
             handle = model if spec.model == "states" else ModelHandle(ModelSpec(path=spec.model))

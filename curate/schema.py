@@ -6,11 +6,11 @@ In a YAML file: `# yaml-language-server: $schema=curate.schema.json` after
 
 from typing import Any
 
-from curate.component import Component
+from pydantic import BaseModel
+
 from curate.methods import METHOD_MARKER, METHODS_OF, SEVERAL, STAGE_CLASSES, STAGE_KINDS, stage_class
 from curate.registry import PACKAGES, Registry
-from curate.settings import Resources
-from curate.spec import STAGE_MARKER, Config
+from curate.spec import BESIDE, STAGE_MARKER, Config
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -28,14 +28,15 @@ def json_schema(registry: Registry | None = None) -> dict[str, Any]:
             forms += _forms(name, _hoisted(methods.get(kind, name), f"{kind}.{name}", definitions))
         definitions[kind] = {"oneOf": forms} if forms else {"not": {}}
     definitions["stage"] = {"oneOf": [_stage(kind, definitions) for kind in STAGE_KINDS]}
-    definitions["resources"] = Resources.model_json_schema()
+    for name, spec in BESIDE.items():
+        _hoisted(spec, name, definitions)
     whole = Config.model_json_schema(ref_template="#/$defs/{model}")
     whole["$defs"] = {**whole.get("$defs", {}), **definitions}
     filled: dict[str, Any] = _filled(whole)
     return {"$schema": _DIALECT, **filled}
 
 
-def _hoisted(component: type[Component], name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+def _hoisted(component: type[BaseModel], name: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """A component's schema put into the definitions under `name`, with its own definitions beside it."""
     schema = component.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
     for inner, definition in schema.pop("$defs", {}).items():
@@ -67,11 +68,14 @@ def _stage(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
         body = _body(_hoisted(stage_class(kind), kind, definitions))
     else:
         body = {"$ref": f"#/$defs/{METHODS_OF[kind]}"}
+    beside = {
+        name: {"$ref": f"#/$defs/{name}"} for name in BESIDE if name != "constraints" or kind == "select"
+    }
     if kind in SEVERAL:
         body = {"anyOf": [body, {"type": "array", "items": body, "minItems": 1}]}
     return {
         "type": "object",
-        "properties": {kind: body, "resources": {"$ref": "#/$defs/resources"}},
+        "properties": {kind: body, **beside},
         "required": [kind],
         "additionalProperties": False,
     }

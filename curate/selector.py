@@ -4,14 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.admission import Admission
 from curate.budget import Budget
 from curate.component import Component
+from curate.constraints import Constraints
 from curate.errors import ConfigError, DataError
 from curate.numerics.apportion import apportion
 from curate.numerics.ranking import group_rank, interleaved
@@ -21,7 +23,7 @@ Order = Literal["highest", "lowest"]
 Allocation = Literal["proportional", "equal"]
 
 PLAIN_COLUMNS = frozenset(
-    {"position", "uid", "id", "source", "group", "start", "messages", "tools", "rejected", "prompt"}
+    {"position", "uid", "id", "rank", "source", "group", "start", "messages", "tools", "rejected", "prompt"}
     | {"response", "record", "tokens", "supervised_tokens", "supervised_characters", "cluster"}
     | {"cluster_distance"}
 )
@@ -71,6 +73,18 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What a selector knows of the target, as far as its `needs` name it.
+
+    vectors: float32 [target rows, d], their embeddings (`artifact:target_embedding`).
+    rows: their `prompt` and `response` (`artifact:target_rows`).
+    """
+
+    vectors: NDArray[np.float32] | None = None
+    rows: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class Pool:
     """The columns that a selector or mixer sees, one row per candidate, in pool order.
 
@@ -78,12 +92,17 @@ class Pool:
     higher_is_better: direction of each score column, as its scorer states it.
     seed: the seed of this stage, already derived from the run's seed and the stage's name.
     artifacts: name -> folder of what earlier stages made beside columns; `needs()` names `artifact:<name>`.
+    constraints: bounds on what may be chosen; `take` and `admission` keep them.
+    remarks: row -> what the constraints did to it, filled by `take` and `admission`, added to the row's reason.
     """
 
     frame: pl.DataFrame
     higher_is_better: Mapping[str, bool | None]
     seed: int
     artifacts: Mapping[str, Path] = field(default_factory=dict)
+    target: Target = Target()
+    constraints: Constraints | None = None
+    remarks: dict[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:
@@ -155,12 +174,20 @@ class Pool:
             raise DataError(f"every row must have {column}. {counts.null_count()} have none.")
         return counts.cast(pl.Int64).to_numpy()
 
+    def admission(self, budget: Budget) -> Admission:
+        """For a selector whose next choice depends on the last: what the budget and the constraints still admit."""
+        return Admission(self, budget)
+
     def take(self, order: NDArray[np.int64], budget: Budget) -> NDArray[np.int64]:
         """The longest prefix of `order` that the budget allows; it stops at the first row that does not fit.
 
         order: int64, the rows that can be chosen, best first. A share is of the whole pool; 100% takes all
-        of `order`. Raises DataError where the budget is larger than what can be chosen, or holds no row.
+        of `order`. With constraints, rows that they bar are passed over, and those that they ask for come in
+        (`curate.admission`); what is returned is in the order of `order`, included rows outside it first.
+        Raises DataError where the budget is larger than what can be chosen, or holds no row.
         """
+        if self.constraints is not None:
+            return self.admission(budget).walk(order)
         if len(order) == 0:
             raise DataError(
                 f"a budget of {budget} cannot be met: none of the {self.rows} rows can be chosen."
@@ -193,9 +220,10 @@ class Pool:
         """
         sizes = groups.sizes(order)
         weights = sizes.astype(np.float64) if allocation == "proportional" else np.ones(len(sizes))
-        if budget.column is not None:
+        if budget.column is not None or self.constraints is not None:
             chosen = self.take(interleaved(order, groups.labels, weights), budget)
-            return order[np.isin(order, chosen)]
+            outside = chosen[~np.isin(chosen, order)]
+            return np.concatenate([outside, order[np.isin(order, chosen)]])
         shares = apportion(weights, len(self.take(order, budget)), caps=sizes)
         return order[group_rank(order, groups.labels) < shares[groups.labels[order]]]
 
@@ -223,18 +251,23 @@ class Selection:
     kept: int64 [kept], distinct, in rank order (best first).
     reasons: one text per kept row, the rule and value that won it its place.
     dropped_reasons: one text per row that is not kept, in pool order.
+    notes: what to say of the whole selection, as JSON values: iterations, convergence, which kernel.
     """
 
     kept: NDArray[np.int64]
     reasons: Sequence[str]
     dropped_reasons: Sequence[str]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, kept: NDArray[np.int64], reasons: pl.Series) -> "Selection":
+    def of(
+        cls, kept: NDArray[np.int64], reasons: pl.Series, notes: Mapping[str, Any] | None = None
+    ) -> "Selection":
         """From the kept rows and one reason, String [rows], for every row of the pool."""
         is_dropped = np.ones(len(reasons), dtype=np.bool_)
         is_dropped[kept] = False
-        return cls(kept, reasons.gather(kept).to_list(), reasons.filter(pl.Series(is_dropped)).to_list())
+        dropped = reasons.filter(pl.Series(is_dropped)).to_list()
+        return cls(kept, reasons.gather(kept).to_list(), dropped, notes or {})
 
 
 class Selector(Component, ABC):
@@ -254,6 +287,18 @@ class Selector(Component, ABC):
         """How many of `rows` it will keep; None where only the scores or the counts can tell."""
         budget = dict(self).get("budget")
         return min(rows, budget.rows(rows)) if isinstance(budget, Budget) and budget.column is None else None
+
+    def expected_memory_bytes(self, rows: int, width: int) -> int | None:
+        """The most that its arrays take beside its input, for a plan; None where that is a few numbers a row.
+
+        width: of the embeddings.
+        """
+        return None
+
+    @property
+    def takes_constraints(self) -> bool:
+        """Whether it chooses by `Pool.take` or `Pool.admission`, and so keeps constraints."""
+        return True
 
     @abstractmethod
     def select(self, pool: Pool) -> Selection:

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema
 
 from curate import phrases
 from curate.component import Component
+from curate.constraints import Constraints
 from curate.errors import Problem
 from curate.methods import (
     METHODS_OF,
@@ -43,12 +44,13 @@ class StageEntry(Spec):
     """One item of `stages:`: its kind, the methods in it, in order, and its resources.
 
     Written as a mapping of the kind to its body, `{select: {top: {by: loss, budget: 10%}}}`, beside an
-    optional `resources`.
+    optional `resources` and, for a `select`, `constraints`.
     """
 
     kind: StageKind
     methods: tuple[Component, ...] = Field(min_length=1)
     resources: Resources = Resources()
+    constraints: Constraints | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -67,6 +69,8 @@ class StageEntry(Spec):
         written: dict[str, Any] = {self.kind: bodies if self.kind in SEVERAL else bodies[0]}
         if self.resources != Resources():
             written["resources"] = self.resources.model_dump(mode="json", exclude_none=True)
+        if self.constraints is not None:
+            written["constraints"] = self.constraints.model_dump(mode="json", exclude_defaults=True)
         return written
 
     @classmethod
@@ -75,6 +79,9 @@ class StageEntry(Spec):
     ) -> dict[str, Any]:
         return {STAGE_MARKER: True}
 
+
+BESIDE: Mapping[str, type[Spec]] = {"resources": Resources, "constraints": Constraints}
+"""What may stand beside the kind of a stage."""
 
 STAGE_MARKER = "x-stage"
 """Stands in a JSON schema for an item of `stages` until `curate.schema` puts its forms in."""
@@ -88,9 +95,9 @@ def _read_entry(value: Any, registry: Registry) -> dict[str, Any]:
             [Problem((), f"must be a mapping of one kind ({kinds}). Got {phrases.shown(value)}.")], "stage"
         )
     found = [
-        Problem((key,), f"unknown key `{key}`.{phrases.near(key, [*STAGE_KINDS, 'resources'])}", at_key=True)
+        Problem((key,), f"unknown key `{key}`.{phrases.near(key, [*STAGE_KINDS, *BESIDE])}", at_key=True)
         for key in value
-        if key not in (*STAGE_KINDS, "resources")
+        if key not in (*STAGE_KINDS, *BESIDE)
     ]
     kinds_given = [kind for kind in STAGE_KINDS if kind in value]
     if len(kinds_given) > 1:
@@ -104,12 +111,16 @@ def _read_entry(value: Any, registry: Registry) -> dict[str, Any]:
             read |= {"kind": kind, "methods": _read_body(kind, value[kind], registry)}
         except ValidationError as error:
             found += _moved(error, value[kind], kind)
-    if "resources" in value:
+    if "constraints" in value and "select" not in value:
+        found.append(Problem(("constraints",), "stands beside a `select` alone.", at_key=True))
+    for name, spec in BESIDE.items():
+        if name not in value:
+            continue
         try:
-            read["resources"] = Resources.model_validate_json(json.dumps(value["resources"]), strict=True)
+            read[name] = spec.model_validate_json(json.dumps(value[name]), strict=True)
         except ValidationError as error:
-            problems = phrases.problems(error, Resources, value["resources"])
-            found += [Problem(("resources", *each.where), each.message, each.at_key) for each in problems]
+            problems = phrases.problems(error, spec, value[name])
+            found += [Problem((name, *each.where), each.message, each.at_key) for each in problems]
     if found:
         raise phrases.raised(found, "stage")
     return read

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from curate.budget import Budget
+from curate.budget import EVERYTHING, Budget
 from curate.errors import DataError
 from curate.numerics.ranking import ranked
 from curate.selector import Pool, Selection, Selector, column_of, label_of
@@ -96,7 +96,7 @@ class Band(Selector):
         )  # fmt: skip
         texts = frame.select(reason).to_series()
         if self.budget is None:
-            return Selection.of(band, texts)
+            return Selection.of(pool.take(band, EVERYTHING), texts)
         order = band[ranked(pool.keys("band")[band], highest=False)]
         kept = pool.take(order, self.budget)
         drawn = f"{len(kept)} drawn at random of {len(band)} in the band"

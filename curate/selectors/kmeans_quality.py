@@ -62,6 +62,11 @@ class KmeansQuality(Selector):
         """The score must state a direction, or `order` must be given."""
         highest_first(higher_is_better, column_of(self.by), self.order)
 
+    @property
+    def takes_constraints(self) -> bool:
+        """Only where rows are drawn without replacement, and what a cluster cannot take is passed on."""
+        return self.variant == "default"
+
     def select(self, pool: Pool) -> Selection:
         """The rows drawn. Raises DataError where a score is infinite or `code` has less than a row a cluster."""
         column = column_of(self.by)

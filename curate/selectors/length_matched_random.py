@@ -37,6 +37,11 @@ class LengthMatchedRandom(Selector):
         """As `like`."""
         self.like.check(higher_is_better)
 
+    @property
+    def takes_constraints(self) -> bool:
+        """No: the lengths decide."""
+        return False
+
     def select(self, pool: Pool) -> Selection:
         """The matched rows, in the order of the draw."""
         lengths = pool.counts("supervised_tokens")

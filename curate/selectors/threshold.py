@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
+from curate.budget import EVERYTHING
 from curate.errors import DataError
 from curate.selector import Pool, Selection, Selector, column_of, label_of
 from curate.selectors._reasons import no_score
@@ -58,7 +59,7 @@ class Threshold(Selector):
             .otherwise(pl.format(f"{{}}, {self._range()}", value))
         )  # fmt: skip
         frame = pl.DataFrame({"value": values, "text": pool.texts(column)})
-        return Selection.of(kept, frame.select(reason).to_series())
+        return Selection.of(pool.take(kept, EVERYTHING), frame.select(reason).to_series())
 
     def _range(self) -> str:
         if self.min is None:

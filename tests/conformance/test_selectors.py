@@ -1,7 +1,9 @@
 """What holds for every selector: the ones that the registry finds, each in several settings."""
 
 import importlib
+import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.budget import Budget
-from curate.errors import DataError
+from curate.constraints import Constraints
+from curate.errors import ConfigError, DataError
 from curate.methods import read_method, write_method
 from curate.registry import Registry
 from curate.selector import Pool, Selection, Selector
@@ -168,8 +171,9 @@ def test_the_frame_is_left_as_it_was(written: dict[str, Any]) -> None:
 @every_selector
 def test_only_the_columns_it_needs_are_read(written: dict[str, Any]) -> None:
     pool, selector = random_pool(50, seed=3), made(written)
-    narrow = pool.frame.select("position", "uid", "source", *sorted(selector.needs() - {"source"}))
-    kept = selector.select(Pool(narrow, pool.higher_is_better, pool.seed)).kept
+    columns = {name for name in selector.needs() if not name.startswith("artifact:")} - {"source"}
+    narrow = pool.frame.select("position", "uid", "source", *sorted(columns))
+    kept = selector.select(replace(pool, frame=narrow, remarks={})).kept
     assert kept.tolist() == selector.select(pool).kept.tolist()
 
 
@@ -178,7 +182,7 @@ def test_nan_is_read_as_null(written: dict[str, Any]) -> None:
     """The kept rows are the same whether a missing score is null or NaN."""
     pool = random_pool(50, seed=3, nulls=True)
     scores = pl.col("score.good", "score.mixed")
-    other = Pool(pool.frame.with_columns(scores.fill_null(float("nan"))), pool.higher_is_better, pool.seed)
+    other = replace(pool, frame=pool.frame.with_columns(scores.fill_null(float("nan"))), remarks={})
     assert made(written).select(pool).kept.tolist() == made(written).select(other).kept.tolist()
 
 
@@ -192,6 +196,49 @@ def test_pickles(written: dict[str, Any]) -> None:
 def test_reads_back_what_it_writes(written: dict[str, Any]) -> None:
     selector = made(written)
     assert read_method("selectors", write_method(selector), Registry()) == selector
+
+
+CONSTRAINTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_per": st.sampled_from([{"source": "60%"}, {"cluster": 9, "source": 12}, {"uid": 1}]),
+        "min_per": st.sampled_from([{"source": {"chat": 3}}, {"cluster": 2}]),
+        "include": st.sampled_from([["id-0"], ["id-0", "id-5"]]),
+        "exclude": st.just(["id-3"]),
+    },
+).filter(bool)
+
+
+@every_selector
+@settings(max_examples=15, deadline=None)
+@given(written_constraints=CONSTRAINTS, seed=st.integers(0, 10**6))
+def test_constraints_hold(written: dict[str, Any], written_constraints: dict[str, Any], seed: int) -> None:
+    """In what is kept; or a DataError says which cannot be met."""
+    selector = made(written)
+    if not selector.takes_constraints:
+        return
+    limits = Constraints.model_validate_json(json.dumps(written_constraints), strict=True)
+    pool = random_pool(60, seed, duplicates="uid" in limits.max_per)
+    free = replace(
+        pool, frame=pool.frame.filter(~pl.col("id").is_in(list(limits.exclude))), constraints=limits
+    )
+    try:
+        selection = selector.select(free)
+    except DataError as error:
+        assert "constraints" in str(error) or "include" in str(error) or "budget" in str(error)
+        return
+    except ConfigError as error:  # a share of a budget that is everything
+        assert "share" in str(error)
+        return
+    kept = free.frame[selection.kept.tolist()]
+    assert set(limits.include) <= set(kept["id"])
+    for column, bound in limits.max_per.items():
+        if not bound.is_share:
+            assert kept[column].value_counts()["count"].max() <= bound.amount
+    for column, bounds in limits.min_per.items():
+        sizes = dict(kept[column].cast(pl.String).value_counts().iter_rows())
+        wanted = bounds if isinstance(bounds, dict) else dict.fromkeys(free.groups(column).names, bounds)
+        assert all(sizes.get(name, 0) >= bound.amount for name, bound in wanted.items())
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
