@@ -1,8 +1,8 @@
 """Pipeline: an ordered list of stages, built from a configuration, checked, planned, run.
 
 The list is that of `stages:` with what the engine adds itself in front: ingest, tokenize (where there
-is a model), hold out (where there is an evaluation). Other shapes of pipeline wrap the same list, or put stages
-into it (`expanded`).
+is a model), hold out (where there is an evaluation). Other shapes of pipeline wrap the same list, put items
+into it (`expand`), or stages among those that it became (`arrange`).
 """
 
 from abc import ABC, abstractmethod
@@ -66,6 +66,14 @@ class Pipeline(Component, ABC):
         Those of the user stay the same objects. Called by `expanded` alone. Raises ConfigError.
         """
         return config
+
+    def arrange(self, stages: Sequence[Stage]) -> Sequence[Stage]:
+        """The stages of the list, in order, with those that this shape exchanges for others or puts among them.
+
+        What takes the place of a stage keeps its `entry`. Called by `build` alone, before it checks that every
+        need is met. Finds no files. Raises ConfigError.
+        """
+        return stages
 
     @abstractmethod
     def run(self, config: Config, engine: Engine) -> View:
@@ -141,9 +149,10 @@ def _build(config: Config) -> tuple[Stage, ...]:
         known |= added
     if model is None and any("supervised_characters" in stage.needs for stage in stages):
         stages.insert(1, CountCharacters("characters", None, Resources(), config.tokens.train_on))
-    _check(stages)
+    arranged = cast(Pipeline, config.pipeline).arrange(stages)
+    _check(arranged)
     last = len(config.stages) if config.stop_after is None else config.stop_after
-    return tuple(stage for stage in stages if stage.entry is None or stage.entry < last)
+    return tuple(stage for stage in arranged if stage.entry is None or stage.entry < last)
 
 
 def _front(config: Config, model: ModelHandle | None) -> list[Stage]:

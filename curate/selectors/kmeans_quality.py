@@ -70,17 +70,8 @@ class KmeansQuality(Selector):
     def select(self, pool: Pool) -> Selection:
         """The rows drawn. Raises DataError where a score is infinite or `code` has less than a row a cluster."""
         column = column_of(self.by)
-        values = pool.values(column)
-        if np.isinf(values).any():
-            raise DataError(
-                f"`{column}` must be finite to draw by. {int(np.isinf(values).sum())} rows are not."
-            )
-        quality = values if pool.highest_first(column, self.order) else -values
-        weights, _ = chance_weights(quality)
-        if self.variant == "code":
-            weights = quality
+        order, weights = self.draw_order(pool)
         groups = pool.groups("cluster")
-        order = weighted_order(weights, pool.keys("kmeans_quality"))
         kept, times = self._draw(pool, order, weights, groups)
         chance = probabilities(weights, groups.labels)
         percent = (pl.col("chance") * 100).round_sig_figs(3)
@@ -92,6 +83,22 @@ class KmeansQuality(Selector):
         left = mask(pool.rows, order) & ~mask(pool.rows, kept)
         repeats = pl.select(pl.format(", drawn {} times", pl.Series(times))).to_series()
         return Selection.of(kept, after(after(reasons, left, ", not drawn"), times > 1, repeats))
+
+    def draw_order(self, pool: Pool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(order, log weights): the rows with a score, int64, those of each cluster in the order of their draw.
+
+        Whatever stands before, the next row of a cluster is a draw among those of it that are left. The
+        logarithms, float64 [rows], are NaN where there is no score. Raises DataError where a score is infinite.
+        """
+        column = column_of(self.by)
+        values = pool.values(column)
+        if np.isinf(values).any():
+            raise DataError(
+                f"`{column}` must be finite to draw by. {int(np.isinf(values).sum())} rows are not."
+            )
+        quality = values if pool.highest_first(column, self.order) else -values
+        weights = quality if self.variant == "code" else chance_weights(quality)[0]
+        return weighted_order(weights, pool.keys("kmeans_quality")), weights
 
     def _draw(
         self, pool: Pool, order: NDArray[np.int64], weights: NDArray[np.float64], groups: Groups
