@@ -10,6 +10,7 @@ import polars as pl
 from curate.data.rows import FILE_BITS
 from curate.errors import ConfigError
 from curate.stage import DROP
+from curate.stages.mix import draws_of
 
 if TYPE_CHECKING:
     from curate.runs import Run
@@ -80,8 +81,7 @@ def ledger(run: "Run", id: str) -> Ledger:
     for stage in run.stages[1:]:
         added = set(stage["adds"])
         if "artifact:schedule" in added:
-            schedule = pl.scan_parquet(run.path / "schedule.parquet")
-            draws = schedule.filter(here).select("draw").collect()["draw"].to_list()
+            draws = draws_of(run.path).filter(here).collect()["draw"].to_list()
             verdicts.append((stage["name"], f"drawn {len(draws)} times in an epoch"))
         wanted = sorted(added & {DROP, "reason", "rank", "cluster", "tokens"})
         if not wanted:

@@ -18,7 +18,7 @@ import polars as pl
 from curate.data.rows import FILE_BITS, RECORD_CHARACTERS
 from curate.health import health
 from curate.stage import DROP
-from curate.stages.mix import SCHEDULE
+from curate.stages.mix import draws_of
 from curate.store import Manifest, replacing, write_json
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -212,7 +212,7 @@ def _survivors(store: Path, records: Sequence[Mapping[str, Any]], keys: pl.LazyF
     schedules = [record for record in records if "artifact:schedule" in record["adds"]]
     if not schedules:
         return alive.with_columns(pl.lit(1, dtype=pl.UInt32).alias("repeats"))
-    draws = pl.scan_parquet(store / schedules[-1]["folder"] / "files" / SCHEDULE)
+    draws = draws_of(store / schedules[-1]["folder"] / "files")
     repeats = draws.group_by("position").agg(pl.len().alias("repeats"))
     return alive.join(repeats, on="position", how="left").with_columns(pl.col("repeats").fill_null(0))
 
@@ -238,7 +238,8 @@ def _publish(folder: Path, name: str, files: Path, model: str | None) -> None:
         shutil.copyfile(files / "eval.json", folder / "eval.json")
         return
     if name == "schedule":
-        shutil.copyfile(files / SCHEDULE, folder / SCHEDULE)
+        for file in files.iterdir():
+            shutil.copyfile(file, folder / file.name)
         return
     if name.startswith("score.") and name.endswith(".reference"):
         target = folder / "references" / name.removeprefix("score.").removesuffix(".reference")

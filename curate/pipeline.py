@@ -15,7 +15,7 @@ from curate.clusterer import Clusterer
 from curate.component import Component
 from curate.engine import Engine
 from curate.errors import ConfigError, Problem, Where
-from curate.mixer import Mixer
+from curate.mixer import Mixer, Preparation
 from curate.numerics.seeds import derive
 from curate.scorer import Scorer
 from curate.selector import Selector
@@ -248,7 +248,15 @@ def _expand(
             return [Cluster(f"cluster.{clusterer.name}", index, resources, clusterer, seed)]
         if kind == "mix":
             mixer = cast(Mixer, methods[0])
-            return [Mix(f"mix.{mixer.name}", index, resources, mixer, seed, directions(known))]
+            before = mixer.prepare(_preparation(config, model, index, seed))
+            tokenize = Tokenize("tokenize", None, Resources(), model, config.tokens) if model else None
+            if mixer.composes and tokenize is None:
+                raise ConfigError(f"mix: `{mixer.name}` makes examples that must be tokenised. Add `model:`.")
+            mix = Mix(
+                f"mix.{mixer.name}", index, resources, mixer, seed, directions(known),
+                tokenize if mixer.composes else None,
+            )  # fmt: skip
+            return [*before, mix]
         if model is None or train is None:
             raise ConfigError(f"{kind}: there is no model to tune. Add `model:` to the configuration.")
         tuning = Tuning(train, model, derive(config.seed, "train"))
@@ -264,6 +272,19 @@ def _expand(
         return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model, target)]
     except ConfigError as error:
         raise entry_error(index, str(error)) from error
+
+
+def _preparation(config: Config, model: ModelHandle | None, index: int, seed: int) -> Preparation:
+    later = [entry.methods[0] for entry in config.stages[index:] if entry.kind == "train"]
+    return Preparation(
+        index,
+        config.stages[index].resources,
+        seed,
+        model,
+        cast(Train, later[0]) if later else None,
+        TARGET_SOURCE if config.target else None,
+        any(entry.kind == "evaluate" for entry in config.stages),
+    )
 
 
 def _check(stages: Sequence[Stage]) -> None:

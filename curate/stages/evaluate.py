@@ -5,7 +5,8 @@ whole pool as it was before any stage: `random`, and `length_matched_random` wit
 What counts are the draws that training really uses, `epochs` and `max_steps` included. Where a schedule
 repeats rows, so do the baselines: the rows drawn k times or more are a subset of the pool, and the baseline's
 k-th round is drawn against that subset, by the same random numbers in each round; so there always is one.
-Where training goes through the schedule several times, or not to its end, so does the baseline's.
+Where training goes through the schedule several times, or not to its end, so does the baseline's. Where a schedule
+cuts rows into pieces or composes several into one, the baseline draws whole rows, to the same number of tokens.
 """
 
 import json
@@ -87,21 +88,24 @@ class TuneBaseline(ArtifactStage):
         from curate.numerics.baselines import length_matched, random_to_tokens, repeated_to_tokens, rounds
         from curate.training.packing import steps
 
-        spec, epoch = self.tuning.spec, self.tuning.draws(inputs)
-        trained = np.concatenate(steps(epoch, spec.epochs, spec.batch_rows, spec.max_steps))
+        spec, drawn = self.tuning.spec, self.tuning.drawn(inputs)
+        trained = np.concatenate(
+            steps(drawn.draws, spec.epochs, spec.batch_rows, spec.max_steps, drawn.steps)
+        )
+        behind = [drawn.members[example] for example in trained[: len(drawn.draws)].tolist()]
         selected = inputs.pool.frame(["supervised_tokens"])["supervised_tokens"].to_numpy().astype(np.int64)
         candidates = Pool(pool.frame(["uid", "supervised_tokens"]), {}, self.tuning.seed)
         lengths, keys = candidates.counts("supervised_tokens"), candidates.keys("baseline", self.baseline)
-        drawn = []
-        for rows, times in rounds(trained[: len(epoch)]):
+        parts = []
+        for rows, times in rounds(np.concatenate(behind)):
             if self.baseline == "random":
                 chosen = random_to_tokens(lengths, keys, int(selected[rows].sum()))
             else:
                 chosen = length_matched(lengths, selected[rows], keys)
-            drawn.append(np.tile(chosen, times))
-        draws = np.concatenate(drawn)
+            parts.append(np.tile(chosen, times))
+        draws = np.concatenate(parts)
         order = np.random.default_rng(derive(self.tuning.seed, self.baseline)).permutation(len(draws))
-        return repeated_to_tokens(lengths, draws[order], int(selected[trained].sum()))
+        return repeated_to_tokens(lengths, draws[order], int(drawn.supervised_tokens[trained].sum()))
 
 
 @dataclass(frozen=True)

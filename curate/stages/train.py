@@ -1,19 +1,18 @@
 """Train: tune the model on the selected rows, in the order of the schedule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from curate.model.request import TokenRow
 from curate.numerics.seeds import derive
 from curate.stage import ArtifactStage, Inputs, Tell
-from curate.stages.mix import SCHEDULE
 from curate.stages.models import ModelHandle
-from curate.stages.rows import token_rows
+from curate.stages.schedule import Drawn, every_row_once, scheduled
 from curate.training.spec import Train
 
 
@@ -29,19 +28,20 @@ class Tuning:
         """Everything but the rows."""
         return {**self.spec.identity(), "model": self.model.identity(), "seed": self.seed}
 
-    def draws(self, inputs: Inputs) -> NDArray[np.int64]:
-        """What the selection trains on in one epoch, int64 [draws], indices of the living rows.
-
-        The schedule, where there is one; without one every row once, shuffled.
-        """
-        positions = inputs.pool.positions
+    def drawn(self, inputs: Inputs) -> Drawn:
+        """What the selection trains on in one epoch: its schedule; without one every row once, shuffled."""
         if "schedule" not in inputs.artifacts:
-            return np.random.default_rng(derive(self.seed, "order")).permutation(len(positions))
-        scheduled = pl.read_parquet(inputs.artifacts["schedule"] / SCHEDULE)["position"].to_numpy()
-        return np.searchsorted(positions, scheduled)
+            return every_row_once(inputs, derive(self.seed, "order"))
+        return scheduled(inputs, inputs.artifacts["schedule"])
 
     def run(
-        self, rows: list[TokenRow], draws: NDArray[np.int64], out: Path, work: Path, tell: Tell
+        self,
+        rows: Sequence[TokenRow],
+        draws: NDArray[np.int64],
+        out: Path,
+        work: Path,
+        tell: Tell,
+        step_of: NDArray[np.int64] | None = None,
     ) -> dict[str, Any]:
         """Train on `rows` in the order of `draws` (one epoch); write the tuned model into `out`."""
         from curate.training.trainer import train
@@ -55,6 +55,7 @@ class Tuning:
             out=out,
             work=work,
             tell=tell,
+            step_of=step_of,
         )
         return result.as_dict()
 
@@ -88,5 +89,5 @@ class TrainSelection(ArtifactStage):
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
         """Train on the schedule's draws."""
-        rows = token_rows(inputs.pool.frame(["input_ids", "supervised"]))
-        return self.tuning.run(rows, self.tuning.draws(inputs), out, work, tell)
+        drawn = self.tuning.drawn(inputs)
+        return self.tuning.run(drawn.examples, drawn.draws, out, work, tell, drawn.steps)

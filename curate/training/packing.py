@@ -43,16 +43,26 @@ class Packed:
 
 
 def steps(
-    draws: NDArray[np.int64], epochs: float, batch_rows: int, max_steps: int | None
+    draws: NDArray[np.int64],
+    epochs: float,
+    batch_rows: int,
+    max_steps: int | None,
+    step_of: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
     """The rows of each optimizer step: the schedule, again and again, cut into steps.
 
     draws: int64 [draws], one epoch. The stream is exactly `round(epochs * len(draws))` draws long (at
     least 1) and an epoch goes over into the next within a step. Only the last step may be short.
+    step_of: int64 [draws], ascending, the step of each draw: then these are the steps, `batch_rows` does not count,
+    and `round(epochs * steps)` of them (at least 1) are made.
     """
-    total = max(1, round(epochs * len(draws)))
-    stream = np.tile(draws, math.ceil(total / len(draws)))[:total]
-    cut = [stream[start : start + batch_rows] for start in range(0, total, batch_rows)]
+    if step_of is None:
+        total = max(1, round(epochs * len(draws)))
+        stream = np.tile(draws, math.ceil(total / len(draws)))[:total]
+        cut = [stream[start : start + batch_rows] for start in range(0, total, batch_rows)]
+    else:
+        once = np.split(draws, np.flatnonzero(np.diff(step_of)) + 1)
+        cut = [once[step % len(once)] for step in range(max(1, round(epochs * len(once))))]
     return cut if max_steps is None else cut[:max_steps]
 
 

@@ -84,11 +84,13 @@ def train(
     out: Path,
     work: Path,
     tell: Tell,
+    step_of: NDArray[np.int64] | None = None,
 ) -> TrainResult:
     """Tune a model; write the adapter or the whole model, and `curve.jsonl`, into `out`; `save_at` adds `checkpoints/`.
 
     rows: as stored by the tokenise stage. draws: int64 [draws], indices into `rows`, the order of one
-    epoch; a row may repeat or be absent; `epochs` repeats the same order. loaded: changed in place, of no
+    epoch; a row may repeat or be absent; `epochs` repeats the same order. step_of: int64 [draws], the optimizer step of
+    each draw; None to cut by `batch_rows`. loaded: changed in place, of no
     use afterwards. work: checkpoints, which the caller removes when `out` is safe. What is written, and
     what a checkpoint is taken up by, holds no name or place of the base model.
     curve.jsonl: per step {step, epoch, loss (nats per supervised token), learning_rate, gradient_norm,
@@ -98,7 +100,7 @@ def train(
     """
     _check(rows, draws, loaded)
     with _generators_kept(), no_progress_bars():
-        return _train(rows, draws, spec, loaded, seed, out, work, tell)
+        return _train(rows, draws, spec, loaded, seed, out, work, tell, step_of)
 
 
 def _train(
@@ -110,9 +112,10 @@ def _train(
     out: Path,
     work: Path,
     tell: Tell,
+    step_of: NDArray[np.int64] | None,
 ) -> TrainResult:
     begun = time.monotonic()
-    order = steps(draws, spec.epochs, spec.batch_rows, spec.max_steps)
+    order = steps(draws, spec.epochs, spec.batch_rows, spec.max_steps, step_of)
     base: Any = loaded.model
     together = isolates_rows(base)
     torch.manual_seed(derive(seed, "adapter"))
@@ -120,7 +123,8 @@ def _train(
         base.to(torch.float32)
     model = spec.adapter.wrap(base)
 
-    arrays = [draws, *(array for row in rows for array in (row.input_ids, row.supervised))]
+    cuts = [] if step_of is None else [step_of]
+    arrays = [draws, *cuts, *(array for row in rows for array in (row.input_ids, row.supervised))]
     plan = digest({**spec.identity(), "seed": seed, "dtype": loaded.dtype}, arrays)
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = last_complete(work, plan)

@@ -18,7 +18,7 @@ from curate.registry import Registry
 from curate.settings import ModelSpec, Resources
 from curate.stage import Inputs
 from curate.stages.evaluate import Baseline, TuneBaseline
-from curate.stages.mix import SCHEDULE
+from curate.stages.mix import SCHEDULE, schedule_table
 from curate.stages.models import ModelHandle
 from curate.stages.train import TrainSelection, Tuning
 from curate.training.packing import steps
@@ -62,8 +62,8 @@ def tune(
     assert isinstance(spec, Train)
     selected = pool.sort("supervised_tokens", descending=True)[: round(share * pool.height)].sort("position")
     if mixer is not None:
-        draws = mixer.mix(pool_of(selected.to_dict(as_series=False))).draws
-        pl.DataFrame({"position": selected["position"].gather(draws)}).write_parquet(folder / SCHEDULE)
+        schedule = mixer.mix(pool_of(selected.to_dict(as_series=False)))
+        schedule_table(schedule, selected).write_parquet(folder / SCHEDULE)
     found: list[np.ndarray] = []
 
     def run(tuning: Tuning, rows: Any, draws: Any, *places: Any) -> dict[str, Any]:
