@@ -81,6 +81,11 @@ class Admission:
         """Whether nothing more may be chosen: the budget is met, or the next row did not fit into it."""
         return self._full or (self._limit is not None and self._spent >= self._limit)
 
+    @property
+    def lacking(self) -> bool:
+        """Whether a minimum is not met yet, so that rows which lack none are admitted later."""
+        return bool(self._lacking)
+
     def verdict(self, row: int) -> Verdict:
         """Whether the row may be chosen now, later (when minimums are met), or never.
 
@@ -117,7 +122,15 @@ class Admission:
                     self._lacking.pop(id(bound), None)
 
     def check(self) -> None:
-        """Raise DataError naming each minimum, and the budget, that what could be chosen did not meet."""
+        """Raise DataError naming each minimum, and the budget, that what could be chosen did not meet.
+
+        Also where the budget does not hold the first row.
+        """
+        if self._full and not self._chosen:
+            raise DataError(
+                f"the budget of {self._budget} ({self._limit:,} {self._budget.unit}) must hold the first row. "
+                "Raise it."
+            )
         wrong = [f"{bound} has {bound.held:,} that can be chosen" for bound in self._lacking.values()]
         if self._limit is not None and not self.spent:
             full = [
@@ -134,23 +147,14 @@ class Admission:
     def walk(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Choose along an order, int64, best first: the chosen rows, those of the order in its order, others first.
 
-        O(rows of the order); raises as `check`.
+        Once until the minimums are met, then again from its start for what is left. O(rows of the order); raises as `check`.
         """
-        waiting: list[int] = order.tolist()
-        while waiting and not self.spent:
-            later = []
-            lacking = len(self._lacking)
-            for row in waiting:
-                verdict = self.verdict(row)
-                if verdict == "yes":
-                    self.add(row)
-                elif verdict == "later":
-                    later.append(row)
-                if self.spent:
+        for is_met in (False, True):
+            for row in order.tolist():
+                if self.spent or self.lacking == is_met:
                     break
-            if lacking and len(self._lacking) == lacking:
-                break
-            waiting = later
+                if self.verdict(row) == "yes":
+                    self.add(row)
         self.check()
         place = np.full(self._pool.rows, -1, dtype=np.int64)
         place[order] = np.arange(len(order))
