@@ -1,13 +1,18 @@
 """What holds for every mixer: the ones that the registry finds, each in several settings."""
 
 import importlib
+import json
 import pickle
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from candidates import random_pool, shuffled, uids
+from candidates import random_pool as plain_pool
+from candidates import shuffled as plainly_shuffled
+from candidates import uids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +32,16 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "good", "order": "ascending", "pacing": "root", "draws": 40},
     ],
     "equal": [{}, {"by": "cluster", "draws": 77}, {"draws": "50% tokens"}],
+    "modular": [
+        {},
+        {"draws": "50% tokens"},
+        {
+            "on": "target",
+            "budget": "9k tokens",
+            "train": {"epochs": 2},
+            "candidates": ["leave_one_out", SOURCES],
+        },
+    ],
     "proportional": [{}, {"draws": 13}],
     "temperature": [{"temperature": 2.0}, {"temperature": 5, "draws": "900 tokens"}],
     "upsample_end": [{"weights": SOURCES}, {"weights": SOURCES, "fraction": 0.3, "draws": "90% tokens"}],
@@ -39,6 +54,25 @@ CASES = [
     for index, fields in enumerate(several)
 ]
 every_mixer = pytest.mark.parametrize("written", CASES)
+ARTIFACTS: dict[str, Path] = {}
+"""What the stages before a mixer leave to those that need it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _artifacts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = ARTIFACTS["mixture_search"] = tmp_path_factory.mktemp("mixture_search")
+    best = {"weights": {"chat": 0.75, "code": 0.25, "math": 0.0}, "source_mean": 2.0}
+    (folder / "search.json").write_text(json.dumps({"candidates": [best]}))
+
+
+def random_pool(rows: int, seed: int, duplicates: bool = False) -> Pool:
+    return replace(plain_pool(rows, seed, duplicates), artifacts=ARTIFACTS)
+
+
+def shuffled(pool: Pool, seed: int) -> Pool:
+    return replace(plainly_shuffled(pool, seed), artifacts=ARTIFACTS)
+
+
 pools = st.builds(random_pool, st.integers(1, 60), st.integers(0, 10**6), duplicates=st.booleans())
 
 
@@ -147,8 +181,9 @@ def test_the_frame_is_left_as_it_was(written: dict[str, Any]) -> None:
 @every_mixer
 def test_only_the_columns_it_needs_are_read(written: dict[str, Any]) -> None:
     pool, mixer = random_pool(50, seed=3), made(written)
-    narrow = pool.frame.select("position", "uid", "source", *sorted(mixer.needs() - {"source"}))
-    draws = mixer.mix(Pool(narrow, pool.higher_is_better, pool.seed)).draws
+    columns = [need for need in sorted(mixer.needs() - {"source"}) if not need.startswith("artifact:")]
+    narrow = pool.frame.select("position", "uid", "source", *columns)
+    draws = mixer.mix(replace(pool, frame=narrow)).draws
     assert draws.tolist() == mixer.mix(pool).draws.tolist()
 
 
