@@ -1,7 +1,8 @@
 """Plan: what a run would do, stage by stage, before any work: stored or to do, rows, time, memory.
 
 Rows are exact for what is stored and for files (records are counted, not parsed); behind a stage
-that has not run they are as that stage predicts, or unknown. Seconds and memory come from earlier
+that has not run they are as that stage predicts, or unknown. A method that states the memory of its arrays is
+believed. Seconds and memory come from earlier
 runs of the same stage in this store, scaled by the tokens that it reads, else by rows; where there was none,
 from a probe (`curate.probe`) if the stage needs a model; else they are unknown, never made up.
 """
@@ -18,6 +19,7 @@ from curate.pipeline import build
 from curate.probe import Probe, Step, Workload, record_counts, stored_work
 from curate.spec import Config
 from curate.stage import DROP, RowStage, Stage
+from curate.stages.embed import EmbedRows
 from curate.store import Manifest, fingerprint
 from curate.timing import Probing
 from curate.view import View
@@ -96,7 +98,8 @@ def plan(config: Config, store: Path, probing: Probing | None = None) -> list[Pl
     flows = _flows(steps, sum(counts))
     probe = None if probing is None else Probe(steps, counts, config.seed, probing)
     works = [_work(step, index, flows[index], probe) for index, step in enumerate(steps)]
-    earlier = [_earlier(store, step.planned, work) for step, work in zip(steps, works, strict=True)]
+    width = _width(steps)
+    earlier = [_earlier(store, step.planned, work, width) for step, work in zip(steps, works, strict=True)]
     if probe is not None:
         for index, step in enumerate(steps):
             never = any(estimate.seconds is None for estimate in earlier[index].values())
@@ -162,12 +165,18 @@ def _work(step: Step, index: int, flow: _Flow, probe: Probe | None) -> Workload:
     return Workload(flow.most, None, at_most=flow.rows is None)
 
 
-def _earlier(store: Path, planned: Planned, work: Workload) -> dict[str, Estimate]:
+def _width(steps: Sequence[Step]) -> int | None:
+    """Of the last embeddings; None where there are none."""
+    embeds = [step.planned.stage for step in steps if isinstance(step.planned.stage, EmbedRows)]
+    return embeds[-1].width if embeds else None
+
+
+def _earlier(store: Path, planned: Planned, work: Workload, width: int | None) -> dict[str, Estimate]:
     """For each output what earlier runs tell of it; `unknown` where there was none."""
     return {
         output: Estimate("stored", 0.0, 0, tokens=manifest.tokens or None)
         if (manifest := entry.manifest()) is not None
-        else _history(store, planned.stage, output, work)
+        else _history(store, planned.stage, output, work, width)
         for output, entry in planned.entries.items()
     }
 
@@ -198,17 +207,21 @@ def _estimate(
     )
 
 
-def _history(store: Path, stage: Stage, output: str, work: Workload) -> Estimate:
-    """What earlier runs of this output in this store tell; of rows through a model, only of the same model."""
+def _history(store: Path, stage: Stage, output: str, work: Workload, width: int | None) -> Estimate:
+    """What earlier runs of this output in this store tell; of rows through a model, only of the same model.
+
+    The memory of a method that states it is what it states, whatever was measured.
+    """
+    stated = None if width is None else stage.expected_memory_bytes(work.rows, width)
     found = [Manifest.read(path) for path in store.glob(f"{output}-*/manifest.json")]
     found = [manifest for manifest in found if manifest.stage == output]
     if isinstance(stage, RowStage) and stage.uses_model:
         same = fingerprint(stage.output_identity(output))
         found = [manifest for manifest in found if fingerprint(manifest.identity) == same]
     if not found:
-        return Estimate("unknown", tokens=work.tokens)
+        return Estimate("unknown", peak_memory_bytes=stated, tokens=work.tokens)
     of_rows = [manifest for manifest in found if manifest.rows]
-    memory = max(manifest.peak_memory_bytes for manifest in of_rows or found)
+    memory = stated or max(manifest.peak_memory_bytes for manifest in of_rows or found)
     if not of_rows:
         return Estimate("measured before", median(manifest.seconds for manifest in found), memory)
     by_tokens = work.tokens is not None and all(manifest.tokens for manifest in of_rows)

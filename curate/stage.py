@@ -89,6 +89,10 @@ class Stage(ABC):
         """Names under which the rows that live after this stage are set aside (`rows:<name>`)."""
         return ()
 
+    def expected_memory_bytes(self, rows: int, width: int) -> int | None:
+        """What it will hold beside its input, where its method says so. width: of the embeddings."""
+        return None
+
     def predicted_rows(self, rows: int) -> int | None:
         """How many of `rows` will be left after this stage; None where that is not known beforehand."""
         return rows

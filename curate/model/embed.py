@@ -66,6 +66,19 @@ def load_embedder(
     )
 
 
+def width(folder: ModelFolder) -> int:
+    """The numbers of an embedding by this model, without loading it: its hidden size, or the width of its table."""
+    if folder.kind is not ModelKind.STATIC:
+        from transformers import AutoConfig
+
+        return int(AutoConfig.from_pretrained(folder.path, local_files_only=True).get_text_config().hidden_size)
+    from safetensors import safe_open
+
+    with safe_open(folder.weights[0], framework="numpy") as tensors:
+        (name,) = tensors.keys()
+        return int(tensors.get_slice(name).get_shape()[1])
+
+
 class SentenceEmbedder(Embedder):
     """An encoder with its sentence-transformers folder's own pooling (the mean where it states none)."""
 

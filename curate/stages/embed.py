@@ -62,6 +62,13 @@ class EmbedRows(RowStage):
         """The model's content and which text it reads."""
         return {**self.spec.identity(), "model": self.model.identity()}
 
+    @property
+    def width(self) -> int:
+        """The numbers of an embedding, as the model's files say."""
+        from curate.model.embed import width
+
+        return width(self.model.folder)
+
     def setup(self, artifacts: Artifacts) -> Any:
         """Load the model."""
         from curate.model.embed import load_embedder, load_state_embedder

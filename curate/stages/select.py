@@ -45,6 +45,10 @@ class Select(PoolStage):
         """Rank (0 is the best) and reason of the kept, reason of the dropped."""
         return frozenset({DROP, "rank", "reason"})
 
+    def expected_memory_bytes(self, rows: int, width: int) -> int | None:
+        """As the selector says."""
+        return self.method.expected_memory_bytes(rows, width)
+
     def predicted_rows(self, rows: int) -> int | None:
         """The budget, where it is one of rows."""
         return self.method.expected_rows(rows)
