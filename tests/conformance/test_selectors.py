@@ -21,10 +21,20 @@ from curate.registry import Registry
 from curate.selector import Pool, Selection, Selector
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "adaptive_clusters": [
+        {"by": ["good", "mixed"], "budget": "40%"},
+        {"by": ["mixed"], "budget": "30% tokens", "prune": 0.3, "bins": 4},
+        {"by": ["good", "mixed"], "budget": "100%", "prune": 0, "low": 0, "high": 1},
+    ],
     "band": [
         {"by": "mixed", "low": 0.2, "high": 0.9},
         {"by": "mixed", "low": 0.1, "budget": "30%"},
         {"by": "mixed", "high": 0.8, "budget": "30% tokens"},
+    ],
+    "closest_to_centroid": [{"budget": "40%"}, {"budget": "40% tokens", "allocation": "equal"}],
+    "gumbel_top": [
+        {"by": "good", "budget": "40%", "temperature": 0.2},
+        {"by": "mixed", "order": "lowest", "budget": "40% tokens", "temperature": 3},
     ],
     "kmeans_quality": [
         {"by": "good", "budget": "40%"},
@@ -41,6 +51,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "round_robin": [
         {"by": "good", "budget": "40%"},
         {"by": "mixed", "order": "lowest", "budget": "40% tokens", "per": "cluster", "max": 0.8},
+    ],
+    "stratified": [
+        {"by": "mixed", "budget": "40%"},
+        {"by": "good", "budget": "40% tokens", "bins": 7, "low": 0},
+        {"by": "supervised_tokens", "budget": "100%"},
     ],
     "threshold": [{"by": "good", "min": 0.4}, {"by": "supervised_tokens", "min": 5, "max": 50}],
     "top": [
