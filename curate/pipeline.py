@@ -26,7 +26,7 @@ from curate.stages.characters import CountCharacters
 from curate.stages.clean import clean_stages
 from curate.stages.cluster import Cluster
 from curate.stages.embed import TARGET_EMBEDDING, Embed, EmbedRows, EmbedTarget
-from curate.stages.evaluate import Evaluate, EvaluateHeldOut, TuneBaseline
+from curate.stages.evaluate import Evaluate, TuneBaseline, evaluate_stages
 from curate.stages.hold_out import HoldOut
 from curate.stages.ingest import Ingest
 from curate.stages.mix import Mix
@@ -269,7 +269,7 @@ def _expand(
             TuneBaseline(f"train.{name}", index, resources, name, only_tuned, mixed)
             for name in evaluate.baselines
         ]
-        return [*baselines, EvaluateHeldOut("evaluate", index, resources, evaluate, model, target)]
+        return [*baselines, *evaluate_stages(evaluate, index, resources, model, target)]
     except ConfigError as error:
         raise entry_error(index, str(error)) from error
 

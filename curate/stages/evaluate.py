@@ -10,12 +10,12 @@ cuts rows into pieces or composes several into one, the baseline draws whole row
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -23,12 +23,13 @@ from curate.component import Component
 from curate.numerics.seeds import derive
 from curate.reader import Reader
 from curate.selector import Pool
-from curate.settings import Fraction, SourceSpec
-from curate.stage import ArtifactStage, Inputs, Tell
+from curate.settings import Fraction, Resources, SourceSpec
+from curate.stage import ArtifactStage, Inputs, Stage, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.rows import token_rows
 from curate.stages.train import Tuning
 
+LOSSES = "losses.parquet"
 Baseline = Literal["random", "length_matched_random"]
 
 
@@ -109,16 +110,17 @@ class TuneBaseline(ArtifactStage):
 
 
 @dataclass(frozen=True)
-class EvaluateHeldOut(ArtifactStage):
-    """Writes `eval.json`: held-out loss of the base model, the tuned one, and each baseline.
+class HeldOutLoss(ArtifactStage):
+    """Writes `losses.parquet`: position, source, loss (nats, the mean over the row's supervised tokens), tokens.
 
-    target: the source of the target examples; their loss stands apart, outside all means. None for none.
+    A model's losses are stored apart from the others', so that the base model's, say, is computed once for all
+    selections. of: its name in the report. tuned: the artifact that was trained, None for the base model.
     """
 
     unit: ClassVar[str] = "models"
-    spec: Evaluate
+    of: str
+    tuned: str | None
     model: ModelHandle
-    target: str | None
 
     @property
     def uses_model(self) -> bool:
@@ -127,10 +129,54 @@ class EvaluateHeldOut(ArtifactStage):
 
     @property
     def needs(self) -> frozenset[str]:
-        """The held-out rows and the tuned models."""
-        tuned = {f"artifact:{name}" for name in ("adapter", *self.spec.baselines)}
-        columns = {"input_ids", "supervised", "supervised_tokens", "source", "held_out", "rows:all"}
-        return frozenset(tuned | columns)
+        """The held-out rows and the tuned model."""
+        tuned = set[str]() if self.tuned is None else {f"artifact:{self.tuned}"}
+        return frozenset({"input_ids", "supervised", "source", "held_out", "rows:all"} | tuned)
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The losses."""
+        return frozenset({f"artifact:losses.{self.of}"})
+
+    def identity(self) -> dict[str, Any]:
+        """The base model; the tuned one is an input."""
+        return {"version": 3, "model": self.model.identity()}
+
+    def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
+        """One forward pass over the held-out rows."""
+        from curate.evaluate import held_out_losses, load_tuned
+
+        everything = inputs.rows["all"]
+        held = np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
+        frame = everything.take(["input_ids", "supervised", "source"], held)
+        tuned = None if self.tuned is None else inputs.artifacts[self.tuned]
+        found = held_out_losses(
+            load_tuned(self.model.load(), tuned), token_rows(frame), frame["source"].to_list()
+        )
+        table = frame.select("position", "source").with_columns(
+            loss=pl.Series(found.row_losses), tokens=pl.Series(found.row_tokens)
+        )
+        table.write_parquet(out / LOSSES)
+        tell(1, 1, int(sum(len(ids) for ids in frame["input_ids"])))
+        return {"rows": frame.height}
+
+
+@dataclass(frozen=True)
+class Evaluation(ArtifactStage):
+    """Writes `eval.json`: held-out loss of the base model, the tuned one, and each baseline.
+
+    models: the names of the losses, in order. target: the source of the target examples; their loss stands apart,
+    outside all means. None for none.
+    """
+
+    unit: ClassVar[str] = "models"
+    models: tuple[str, ...]
+    target: str | None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The losses."""
+        return frozenset(f"artifact:losses.{name}" for name in self.models)
 
     @property
     def adds(self) -> frozenset[str]:
@@ -138,34 +184,35 @@ class EvaluateHeldOut(ArtifactStage):
         return frozenset({"artifact:evaluation"})
 
     def identity(self) -> dict[str, Any]:
-        """The base model; the tuned ones are inputs."""
-        baselines = list(self.spec.baselines)
-        return {"version": 2, "model": self.model.identity(), "baselines": baselines, "target": self.target}
+        """Whose losses."""
+        return {"version": 3, "models": list(self.models), "target": self.target}
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
-        """One forward pass over the held-out rows per model."""
-        from curate.evaluate import held_out_losses, load_tuned
+        """Means per source and over them."""
+        from curate.evaluate import Losses
 
-        everything = inputs.rows["all"]
-        held = np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
-        frame = everything.take(["input_ids", "supervised", "source"], held)
-        rows, sources = token_rows(frame), frame["source"].to_list()
-        of_target = np.array([source == self.target for source in sources])
-        models: Mapping[str, Path | None] = {
-            "before": None,
-            "selected": inputs.artifacts["adapter"],
-            **{name: inputs.artifacts[name] for name in self.spec.baselines},
-        }
-        tokens = int(sum(len(ids) for ids in frame["input_ids"]))
         losses: dict[str, Any] = {}
-        for number, (name, tuned) in enumerate(models.items()):
-            tell(number, len(models), number * tokens)
-            found = held_out_losses(load_tuned(self.model.load(), tuned), rows, sources)
+        for name in self.models:
+            table = pl.read_parquet(inputs.artifacts[f"losses.{name}"] / LOSSES)
+            sources = tuple(table["source"].to_list())
+            found = Losses(table["loss"].to_numpy(), table["tokens"].to_numpy(), sources)
+            of_target = np.array([source == self.target for source in sources])
             losses[name] = found.where(~of_target).as_dict()
             if of_target.any():
                 losses[name]["target"] = asdict(found.by_source[sources[of_target.argmax()]])
-        tell(len(models), len(models), len(models) * tokens)
-        held_out_rows = int((~of_target).sum())
-        report = {"held_out_rows": held_out_rows, "unit": "nats per supervised token", "losses": losses}
+            rows = int((~of_target).sum())
+        report = {"held_out_rows": rows, "unit": "nats per supervised token", "losses": losses}
         (out / "eval.json").write_text(json.dumps(report, indent=1) + "\n")
         return report
+
+
+def evaluate_stages(
+    spec: Evaluate, index: int, resources: Resources, model: ModelHandle, target: str | None
+) -> list[Stage]:
+    """The losses of each model, and what is made of them."""
+    tuned: dict[str, str | None] = {"before": None, "selected": "adapter", **{b: b for b in spec.baselines}}
+    losses = [
+        HeldOutLoss(f"evaluate.{name}", index, resources, name, artifact, model)
+        for name, artifact in tuned.items()
+    ]
+    return [*losses, Evaluation("evaluate", index, resources, tuple(tuned), target)]
