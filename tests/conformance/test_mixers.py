@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+import polars as pl
 import pytest
 from candidates import random_pool as plain_pool
 from candidates import shuffled as plainly_shuffled
-from candidates import uids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from curate.methods import read_method, write_method
 from curate.mixer import Mixer, Schedule
 from curate.registry import Registry
 from curate.selector import Pool, column_of
+from curate.stages.mix import schedule_table
 
 SOURCES = {"chat": 1.0, "code": 2.0, "math": 0.0}
 
@@ -42,11 +44,28 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             "candidates": ["leave_one_out", SOURCES],
         },
     ],
+    "phases": [
+        {"phases": [{"fraction": 0.8}, {"fraction": 0.2, "weights": SOURCES}]},
+        {
+            "phases": [{"fraction": "70%", "weights": SOURCES}, {"fraction": 0.3, "name": "last"}],
+            "draws": "90% tokens",
+        },
+    ],
     "proportional": [{}, {"draws": 13}],
+    "repeated_random": [
+        {"budget": "30%", "rounds": 5},
+        {"budget": "30%", "rounds": 5, "replacement": True},
+    ],
+    "repeats": [{"by": "good"}, {"by": "mixed", "order": "lowest", "times": [0, 1, 2.5]}],
     "temperature": [{"temperature": 2.0}, {"temperature": 5, "draws": "900 tokens"}],
-    "upsample_end": [{"weights": SOURCES}, {"weights": SOURCES, "fraction": 0.3, "draws": "90% tokens"}],
     "weights": [{"weights": SOURCES}, {"weights": SOURCES, "draws": 50}],
 }
+
+OWN_COUNT = {"length_buckets", "length_upsampling", "repeats", "replay"}
+"""Mixers whose number of draws comes from scores, lengths or a file: their own tests count them."""
+
+REPEATING = OWN_COUNT | {"repeated_random"}
+"""Mixers that repeat rows by another rule than the rounds of a group."""
 
 CASES = [
     pytest.param({name: fields}, id=f"{name}-{index}")
@@ -66,7 +85,43 @@ def _artifacts(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def random_pool(rows: int, seed: int, duplicates: bool = False) -> Pool:
-    return replace(plain_pool(rows, seed, duplicates), artifacts=ARTIFACTS)
+    """With tokens (five of the prompt, then the supervised ones) and the conversation."""
+    pool = plain_pool(rows, seed, duplicates)
+    counts = pool.frame["supervised_tokens"].to_list()
+    frame = pool.frame.with_columns(
+        tokens=pl.col("supervised_tokens") + 5,
+        supervised=pl.Series([[False] * 5 + [True] * count for count in counts], dtype=pl.List(pl.Boolean)),
+        messages=pl.Series([conversation(row) for row in pool.frame.iter_rows(named=True)], dtype=pl.String),
+        tools=pl.lit(None, dtype=pl.String),
+    )
+    return replace(pool, frame=frame, artifacts=ARTIFACTS)
+
+
+def conversation(row: dict[str, Any]) -> str:
+    """One exchange; of every fifth row, two."""
+    once = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+    return orjson.dumps(once * (2 if row["id"].endswith(("0", "5")) else 1)).decode()
+
+
+def story(schedule: Schedule, pool: Pool) -> list[tuple[Any, ...]]:
+    """What is trained, draw by draw, without the places of rows in the pool."""
+    names, drawn = pool.frame["uid"].to_list(), []
+    for place, draw in enumerate(schedule.draws.tolist()):
+        made = schedule.composed[draw - pool.rows] if draw >= pool.rows else None
+        rows = [draw] if made is None else made.members.tolist()
+        numbers = [
+            None if each is None else int(each[place])
+            for each in (schedule.starts, schedule.lengths, schedule.steps)
+        ]
+        text = None if made is None else orjson.dumps(list(made.messages))
+        drawn.append((tuple(names[row] for row in rows), text, schedule.phases[place], *numbers))
+    return drawn
+
+
+def trained_rows(schedule: Schedule, pool: Pool) -> np.ndarray:
+    """The rows of each draw, those inside composed examples too; of a row in pieces, each piece."""
+    composed = [schedule.composed[draw - pool.rows].members for draw in schedule.draws if draw >= pool.rows]
+    return np.concatenate([schedule.draws[schedule.draws < pool.rows], *composed]).astype(np.int64)
 
 
 def shuffled(pool: Pool, seed: int) -> Pool:
@@ -107,8 +162,33 @@ def test_draws_are_rows_of_the_pool_each_with_a_phase(written: dict[str, Any], p
     schedule = mixed_or_none(made(written), pool)
     if schedule is not None:
         assert len(schedule.draws) == len(schedule.phases) > 0
-        assert 0 <= schedule.draws.min() <= schedule.draws.max() < pool.rows
+        assert 0 <= schedule.draws.min() <= schedule.draws.max() < pool.rows + len(schedule.composed)
         assert all(isinstance(phase, str) and phase for phase in schedule.phases)
+        assert schedule_table(schedule, pool.frame).height == len(schedule.draws)
+        json.dumps(schedule.notes)
+
+
+@every_mixer
+@settings(max_examples=10, deadline=None)
+@given(pool=pools)
+def test_a_piece_lies_within_its_row_and_holds_a_target(written: dict[str, Any], pool: Pool) -> None:
+    schedule = mixed_or_none(made(written), pool)
+    if schedule is None or schedule.starts is None or schedule.lengths is None:
+        return
+    masks = pool.frame["supervised"].to_list()
+    for row, start, length in zip(schedule.draws, schedule.starts, schedule.lengths, strict=True):
+        assert 0 <= start < start + length <= len(masks[row])
+        assert any(masks[row][start + 1 : start + length])
+
+
+@every_mixer
+@settings(max_examples=10, deadline=None)
+@given(pool=pools)
+def test_members_of_composed_examples_are_rows_of_the_pool(written: dict[str, Any], pool: Pool) -> None:
+    schedule = mixed_or_none(made(written), pool)
+    for each in schedule.composed if schedule is not None else ():
+        assert len(set(each.members.tolist())) == len(each.members) > 0
+        assert 0 <= each.members.min() <= each.members.max() < pool.rows
 
 
 @every_mixer
@@ -127,8 +207,13 @@ def test_draws_are_as_many_as_asked(written: dict[str, Any], pool: Pool) -> None
         assert len(schedule.draws) == draws.rows(pool.rows)
     elif mixer.name == "capped":
         assert max(Counter(schedule.phases).values()) <= 5
-    else:
-        assert len(schedule.draws) == pool.rows
+    elif mixer.name == "repeated_random":
+        assert set(Counter(schedule.phases).values()) == {max(1, round(0.3 * pool.rows))}
+    elif mixer.name not in OWN_COUNT:
+        assert (
+            sorted(trained_rows(schedule, pool).tolist()) == list(range(pool.rows))
+            or len(schedule.draws) == pool.rows
+        )
 
 
 @every_mixer
@@ -138,14 +223,15 @@ def test_no_row_repeats_more_than_its_group_needs(written: dict[str, Any], pool:
     """At most ceil(d_j / n_j) times; a paced curriculum draws with replacement and is exempt."""
     mixer = made(written)
     schedule = mixed_or_none(mixer, pool)
-    if schedule is None or getattr(mixer, "pacing", "none") != "none":
+    if schedule is None or getattr(mixer, "pacing", "none") != "none" or mixer.name in REPEATING:
         return
-    column = getattr(mixer, "interleave", None) or getattr(mixer, "by", "source")
-    groups = pool.groups(column if mixer.name != "curriculum" else "source")
-    assert column_of(column)
-    drawn = np.bincount(groups.labels[schedule.draws], minlength=len(groups.names))
+    groups = pool.groups(
+        column_of(getattr(mixer, "by", "source")) if mixer.name != "curriculum" else "source"
+    )
+    trained = trained_rows(schedule, pool)
+    drawn = np.bincount(groups.labels[trained], minlength=len(groups.names))
     allowed = np.ceil(drawn / groups.sizes(np.arange(pool.rows)))
-    times = np.bincount(schedule.draws, minlength=pool.rows)
+    times = np.bincount(trained, minlength=pool.rows)
     assert (times <= allowed[groups.labels]).all()
 
 
@@ -160,14 +246,14 @@ def test_another_order_of_the_pool_gives_the_same_sequence(
     here, there = mixed_or_none(made(written), pool), mixed_or_none(made(written), other)
     assert (here is None) == (there is None)
     if here is not None and there is not None:
-        assert uids(pool, here.draws) == uids(other, there.draws)
-        assert list(here.phases) == list(there.phases)
+        assert story(here, pool) == story(there, other)
 
 
 @every_mixer
 def test_same_seed_same_schedule(written: dict[str, Any]) -> None:
-    first, second = (made(written).mix(random_pool(50, seed=3)) for _ in range(2))
-    assert first.draws.tolist() == second.draws.tolist()
+    pool = random_pool(50, seed=3)
+    first, second = (made(written).mix(pool) for _ in range(2))
+    assert story(first, pool) == story(second, pool)
 
 
 @every_mixer
@@ -183,8 +269,8 @@ def test_only_the_columns_it_needs_are_read(written: dict[str, Any]) -> None:
     pool, mixer = random_pool(50, seed=3), made(written)
     columns = [need for need in sorted(mixer.needs() - {"source"}) if not need.startswith("artifact:")]
     narrow = pool.frame.select("position", "uid", "source", *columns)
-    draws = mixer.mix(replace(pool, frame=narrow)).draws
-    assert draws.tolist() == mixer.mix(pool).draws.tolist()
+    again = mixer.mix(replace(pool, frame=narrow))
+    assert story(again, pool) == story(mixer.mix(pool), pool)
 
 
 @every_mixer

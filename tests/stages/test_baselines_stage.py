@@ -12,8 +12,8 @@ from memory import Memory
 from curate.methods import read_component
 from curate.mixer import Mixer
 from curate.mixers.equal import Equal
+from curate.mixers.phases import Phase, Phases
 from curate.mixers.temperature import Temperature
-from curate.mixers.upsample_end import UpsampleEnd
 from curate.registry import Registry
 from curate.settings import ModelSpec, Resources
 from curate.stage import Inputs
@@ -29,7 +29,10 @@ MIXES: dict[str, Mixer | None] = {
     "none": None,
     "equal": Equal(),
     "temperature": Temperature(temperature=3, draws="90000 tokens"),
-    "upsample_end": UpsampleEnd(weights={"chat": 1, "code": 8, "math": 1}, fraction=0.5, draws=900),
+    "phases": Phases(
+        phases=(Phase(fraction=0.5), Phase(fraction=0.5, weights={"chat": 1, "code": 8, "math": 1})),
+        draws=900,
+    ),
 }
 
 
