@@ -77,22 +77,25 @@ class TuneBaseline(ArtifactStage):
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
         """Draw, train on every draw."""
         pool = inputs.rows["pool"]
-        order = self._draw(pool, inputs)
+        order, step_of = self._draw(pool, inputs)
         chosen, draws = np.unique(order, return_inverse=True)
         rows = pool.take(["input_ids", "supervised"], chosen)
         rows.select("position")[draws].write_parquet(out / "rows.parquet")
         whole = self.tuning.spec.model_copy(update={"epochs": 1.0, "max_steps": None})
-        return replace(self.tuning, spec=whole).run(token_rows(rows), draws, out, work, tell)
+        return replace(self.tuning, spec=whole).run(token_rows(rows), draws, out, work, tell, step_of)
 
-    def _draw(self, pool: Reader, inputs: Inputs) -> NDArray[np.int64]:
-        """What is trained on, from the first step to the last, int64 [draws], indices of the pool's rows."""
+    def _draw(self, pool: Reader, inputs: Inputs) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """What is trained on, from the first step to the last, int64 [draws], indices of the pool's rows; their steps.
+
+        The steps are None where the trainer cuts by `batch_rows`; else as many as the selection's.
+        """
         from curate.numerics.baselines import length_matched, random_to_tokens, repeated_to_tokens, rounds
-        from curate.training.packing import steps
+        from curate.training.packing import equal_steps, steps
 
         spec, drawn = self.tuning.spec, self.tuning.drawn(inputs)
-        trained = np.concatenate(
-            steps(drawn.draws, spec.epochs, spec.batch_rows, spec.max_steps, drawn.steps)
-        )
+        given = self.tuning.step_of(drawn)
+        cut = steps(drawn.draws, spec.epochs, spec.batch_rows, spec.max_steps, given)
+        trained = np.concatenate(cut)
         behind = [drawn.members[example] for example in trained[: len(drawn.draws)].tolist()]
         selected = inputs.pool.frame(["supervised_tokens"])["supervised_tokens"].to_numpy().astype(np.int64)
         candidates = Pool(pool.frame(["uid", "supervised_tokens"]), {}, self.tuning.seed)
@@ -106,7 +109,8 @@ class TuneBaseline(ArtifactStage):
             parts.append(np.tile(chosen, times))
         draws = np.concatenate(parts)
         order = np.random.default_rng(derive(self.tuning.seed, self.baseline)).permutation(len(draws))
-        return repeated_to_tokens(lengths, draws[order], int(drawn.supervised_tokens[trained].sum()))
+        found = repeated_to_tokens(lengths, draws[order], int(drawn.supervised_tokens[trained].sum()))
+        return found, None if given is None else equal_steps(lengths[found], len(cut))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.errors import ConfigError
 from curate.model.request import TokenRow
 from curate.numerics.seeds import derive
 from curate.stage import ArtifactStage, Inputs, Tell
@@ -33,6 +34,19 @@ class Tuning:
         if "schedule" not in inputs.artifacts:
             return every_row_once(inputs, derive(self.seed, "order"))
         return scheduled(inputs, inputs.artifacts["schedule"])
+
+    def step_of(self, drawn: Drawn) -> NDArray[np.int64] | None:
+        """The optimizer step of each draw, int64 [draws]; None where the trainer cuts by `batch_rows`.
+
+        Raises ConfigError where the schedule and the training both say.
+        """
+        if self.spec.steps_per_epoch is None:
+            return drawn.steps
+        if drawn.steps is not None:
+            raise ConfigError("train: `steps_per_epoch` excludes a schedule that has steps of its own.")
+        from curate.training.packing import equal_steps
+
+        return equal_steps(drawn.supervised_tokens[drawn.draws], self.spec.steps_per_epoch)
 
     def run(
         self,
@@ -90,4 +104,4 @@ class TrainSelection(ArtifactStage):
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
         """Train on the schedule's draws."""
         drawn = self.tuning.drawn(inputs)
-        return self.tuning.run(drawn.examples, drawn.draws, out, work, tell, drawn.steps)
+        return self.tuning.run(drawn.examples, drawn.draws, out, work, tell, self.tuning.step_of(drawn))

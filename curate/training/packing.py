@@ -66,6 +66,26 @@ def steps(
     return cut if max_steps is None else cut[:max_steps]
 
 
+def equal_steps(tokens: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The step of each draw, int64 [draws], from 0, such that `count` steps in a row hold about equal tokens.
+
+    tokens: int64 [draws], supervised tokens of each, above 0. A draw belongs where its middle token falls; a step that
+    none falls into takes the next draw. Raises DataError for fewer draws than steps.
+    """
+    draws = len(tokens)
+    if draws < count:
+        raise DataError(
+            f"training: {count} optimizer steps need at least {count} draws. Got {draws}; lower `steps_per_epoch`."
+        )
+    middle = np.cumsum(tokens) - tokens / 2
+    wanted = np.minimum((middle * count / tokens.sum()).astype(np.int64), count - 1)
+    place = np.arange(draws)
+    latest = np.minimum(place, count - 1)  # a step cannot come before its number of draws
+    earliest = np.maximum(count - (draws - place), 0)  # nor leave too few draws for the steps after it
+    steps = np.maximum.accumulate(np.clip(wanted, earliest, latest))
+    return np.asarray(place + np.minimum.accumulate(steps - place), dtype=np.int64)  # none is left out
+
+
 def pack(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Indices of rows that share a micro-batch of at most `batch_tokens`: best fit, longest first.
 

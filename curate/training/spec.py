@@ -25,6 +25,12 @@ class Train(Component):
     epochs: float = Field(default=1.0, gt=0, description="passes over the schedule; 0.5 is its first half")
     max_steps: int | None = Field(default=None, ge=1, description="stop after so many optimizer steps")
     batch_rows: int = Field(default=16, ge=1, description="examples per optimizer step")
+    steps_per_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="optimizer steps per pass over the schedule, of about equal supervised tokens each, in place of "
+        "`batch_rows`: what makes selections of equal tokens but other rows comparable",
+    )
     learning_rate: float | None = Field(
         default=None, gt=0, description="peak learning rate; default: 5e-4 for lora, 2e-5 for full"
     )

@@ -69,9 +69,12 @@ def tune(
         schedule_table(schedule, selected).write_parquet(folder / SCHEDULE)
     found: list[np.ndarray] = []
 
-    def run(tuning: Tuning, rows: Any, draws: Any, *places: Any) -> dict[str, Any]:
+    def run(
+        tuning: Tuning, rows: Any, draws: Any, out: Any, work: Any, tell: Any, step_of: Any = None
+    ) -> dict[str, Any]:
         lengths = np.array([row.supervised.sum() for row in rows])
-        order = steps(draws, tuning.spec.epochs, tuning.spec.batch_rows, tuning.spec.max_steps)
+        spec = tuning.spec
+        order = steps(draws, spec.epochs, spec.batch_rows, spec.max_steps, step_of)
         found.extend(lengths[step] for step in order)
         return {}
 
@@ -96,6 +99,7 @@ def tune(
         {"epochs": 0.3},
         {"epochs": 1.7},
         {"epochs": 3},
+        {"steps_per_epoch": 20, "epochs": 1.5},
     ],
     ids=str,
 )
@@ -118,6 +122,17 @@ def test_as_many_tokens_as_the_selection_to_within_a_row(
         )
     drawn = pl.read_parquet(tmp_path / "rows.parquet")["position"]
     assert pool["supervised_tokens"].gather(drawn.to_numpy()).to_list() == found.tolist()
+
+
+@pytest.mark.parametrize("baseline", ["random", "length_matched_random"])
+def test_equal_steps_are_equal_in_number_and_tokens(
+    pool: pl.DataFrame, baseline: Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"steps_per_epoch": 20, "epochs": 1.5}
+    selection = [each.sum() for each in tune(pool, None, None, fields, tmp_path, monkeypatch)]
+    found = [each.sum() for each in tune(pool, baseline, None, fields, tmp_path, monkeypatch)]
+    assert len(found) == len(selection) == 30
+    assert np.std(found) < np.mean(found) / 2
 
 
 @pytest.mark.parametrize("baseline", ["random", "length_matched_random"])

@@ -13,6 +13,7 @@ from curate.errors import DataError
 from curate.model.request import TokenRow
 from curate.training.packing import (
     check_rows,
+    equal_steps,
     flatten,
     isolates_rows,
     micro_batches,
@@ -148,3 +149,25 @@ def test_a_row_without_a_loss_is_refused(supervised: list[bool], cause: str) -> 
     bad = TokenRow(np.array([1, 2], np.int32), np.array(supervised))
     with pytest.raises(DataError, match=f"training: row 1 has no loss: .*{cause}"):
         check_rows([good, bad], range(2), "training")
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 40))
+def test_equal_steps_are_as_many_as_asked_for_and_none_is_left_out(tokens: list[int], count: int) -> None:
+    if len(tokens) < count:
+        with pytest.raises(DataError, match="need at least"):
+            equal_steps(np.array(tokens), count)
+        return
+    found = equal_steps(np.array(tokens), count)
+    assert found[0] == 0
+    assert found[-1] == count - 1
+    assert set(np.diff(found).tolist()) <= {0, 1}
+
+
+def test_equal_steps_hold_about_equal_tokens() -> None:
+    tokens = np.random.default_rng(0).integers(1, 50, 1000)
+    sums = np.bincount(equal_steps(tokens, 20), weights=tokens)
+    assert np.abs(sums - sums.mean()).max() < 50
+
+
+def test_a_large_row_has_a_step_of_its_own() -> None:
+    assert equal_steps(np.array([1, 1, 1, 100, 1, 1]), 3).tolist() == [0, 0, 0, 1, 2, 2]
