@@ -30,7 +30,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "capped": [{"cap": 5}, {"cap": 5, "draws": 30}],
     "curriculum": [
         {"by": "good", "order": "ascending"},
-        {"by": "mixed", "order": "descending", "interleave": "source", "levels": 3},
+        {"by": "mixed", "order": "descending", "groups": "source", "levels": 3},
+        {"by": "mixed", "order": "ascending", "groups": "cluster", "arrangement": "blocked"},
+        {"by": "good", "order": "random", "pacing": "linear"},
         {"by": "good", "order": "ascending", "pacing": "root", "draws": 40},
     ],
     "equal": [{}, {"by": "cluster", "draws": 77}, {"draws": "50% tokens"}],

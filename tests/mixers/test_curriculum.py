@@ -75,15 +75,61 @@ INTERLEAVED = pool_of(
 
 
 def test_groups_alternate_within_a_level() -> None:
-    schedule = Curriculum(by="meta.level", order="ascending", interleave="source").mix(INTERLEAVED)
+    schedule = Curriculum(by="meta.level", order="ascending", groups="source").mix(INTERLEAVED)
     sources = INTERLEAVED.frame["source"].gather(schedule.draws).to_list()
     first, second = sources[:6], sources[6:]
     assert all(Counter(part) == {"a": 1, "b": 1} for part in (first[:2], first[2:4], first[4:], second[:2]))
 
 
 def test_levels_stay_in_order_when_interleaved() -> None:
-    schedule = Curriculum(by="meta.level", order="ascending", interleave="source").mix(INTERLEAVED)
+    schedule = Curriculum(by="meta.level", order="ascending", groups="source").mix(INTERLEAVED)
     assert schedule.phases == ["level 1 of 2"] * 6 + ["level 2 of 2"] * 4
+
+
+BLOCKS = pool_of({"tokens": [1, 2, 3, 4, 5, 6, 7, 8], "source": ["b", "a", "b", "a", "b", "a", "b", "a"]})
+
+
+def test_blocked_groups_follow_each_other_each_from_easy_to_hard() -> None:
+    schedule = Curriculum(
+        by="tokens", order="ascending", groups="source", arrangement="blocked", levels=2
+    ).mix(BLOCKS)
+    assert schedule.draws.tolist() == [1, 3, 5, 7, 0, 2, 4, 6]
+    assert schedule.phases == [f"{group}, level {n} of 2" for group in "ab" for n in (1, 1, 2, 2)]
+
+
+def test_clustered_groups_follow_each_other_within_a_level() -> None:
+    schedule = Curriculum(
+        by="tokens", order="ascending", groups="source", arrangement="clustered", levels=2
+    ).mix(BLOCKS)
+    assert schedule.draws.tolist() == [1, 3, 0, 2, 5, 7, 4, 6]
+    assert schedule.phases == [f"{group}, level {n} of 2" for n in (1, 2) for group in "aabb"]
+
+
+def test_blocked_and_descending_turns_each_group_round() -> None:
+    mixer = Curriculum(by="tokens", order="descending", groups="source", arrangement="blocked")
+    assert mixer.mix(BLOCKS).draws.tolist() == [7, 5, 3, 1, 6, 4, 2, 0]
+
+
+def test_random_order_does_not_know_the_difficulty() -> None:
+    pool = pool_of({"tokens": np.arange(400)})
+    draws = Curriculum(by="tokens", order="random").mix(pool).draws
+    assert sorted(draws.tolist()) == list(range(400))
+    assert abs(np.corrcoef(draws, np.arange(400))[0, 1]) < 0.2
+
+
+def test_random_order_names_the_level_of_each_row() -> None:
+    pool = pool_of({"tokens": np.arange(400)})
+    schedule = Curriculum(by="tokens", order="random", levels=4).mix(pool)
+    assert schedule.phases == [f"level {row // 100 + 1} of 4" for row in schedule.draws]
+
+
+def test_random_order_can_be_paced() -> None:
+    """Half of the rows are open until the end, another half than the easier one."""
+    pool = pool_of({"tokens": np.arange(40)})
+    mixer = Curriculum(by="tokens", order="random", pacing="step", a=1.0, b=0.5, draws=2000)
+    seen = set(mixer.mix(pool).draws.tolist())
+    assert len(seen) == 20
+    assert seen != set(range(20))
 
 
 def test_without_interleaving_groups_follow_difficulty() -> None:
@@ -136,11 +182,13 @@ def test_rows_without_difficulty_are_an_error_that_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pacing": "linear", "interleave": "source"}, "needs `pacing: none`"),
+        ({"pacing": "linear", "groups": "source"}, "`pacing: linear` has none"),
+        ({"order": "random", "groups": "source"}, "`order: random` has none"),
+        ({"arrangement": "blocked"}, "needs `groups`"),
         ({"draws": 5}, "`draws` needs a `pacing`"),
         ({"pacing": "linear", "draws": "5 tokens"}, "must be rows or a share"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Curriculum(by="loss", order="ascending", **fields)
+        Curriculum(**{"by": "loss", "order": "ascending", **fields})
