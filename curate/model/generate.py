@@ -94,7 +94,7 @@ def _decode(
     padding: Any = loaded.tokenizer.pad_token_id
     ids, mask = (part.flip(1) for part in pad([prompt[::-1] for prompt in prompts], padding))
     own = model.generation_config
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max_new_tokens,
         use_cache=True,
