@@ -126,7 +126,9 @@ class AdaptiveClusters(Selector):
             "by": by, "stratum": found.labels + 1, "in": labels >= 0, "bits": found.entropy[labels],
             "low": found.low[labels], "high": found.high[labels],
         }).with_columns(value=value)  # fmt: skip
-        low, high = (pl.col(name).round_sig_figs(4) for name in ("low", "high"))
+        low, high = (
+            pl.col(name).round_sig_figs(4).cast(pl.String).str.strip_suffix(".0") for name in ("low", "high")
+        )
         return frame.select(
             pl.when(~pl.col("in")).then(pl.lit("no cluster"))
             .when(pl.col("value").is_null() | (pl.col("value") == "NaN"))
