@@ -197,6 +197,7 @@ class Engine:
             raise CurateError(f"{entry.folder}: lost its manifest while the run went on")
         record = {
             "name": output,
+            "stage": stage.label,
             "fingerprint": manifest.fingerprint,
             "folder": entry.folder.name,
             "cached": cached,

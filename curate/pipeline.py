@@ -6,40 +6,26 @@ into it (`expand`), or stages among those that it became (`arrange`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from curate.cleaner import Deduplicator, Filter
-from curate.clusterer import Clusterer
 from curate.component import Component
 from curate.engine import Engine
-from curate.errors import ConfigError, Problem, Where
-from curate.mixer import Mixer, Preparation
-from curate.numerics.seeds import derive
-from curate.scorer import Scorer
-from curate.selector import Selector
-from curate.settings import ModelSpec, Resources, SourceSpec
-from curate.spec import Config, StageEntry
+from curate.errors import ConfigError, Where
+from curate.items import entry_error, front, stages_of
+from curate.settings import Resources
+from curate.spec import Config
 from curate.stage import Stage
 from curate.stages.characters import CountCharacters
-from curate.stages.clean import clean_stages
-from curate.stages.cluster import Cluster
-from curate.stages.embed import TARGET_EMBEDDING, Embed, EmbedRows, EmbedTarget
-from curate.stages.evaluate import Evaluate, TuneBaseline, evaluate_stages
-from curate.stages.hold_out import HoldOut
-from curate.stages.ingest import Ingest
-from curate.stages.mix import Mix
+from curate.stages.embed import TARGET_EMBEDDING
 from curate.stages.models import ModelHandle
-from curate.stages.score import Scoring, score_stages
-from curate.stages.select import Select, directions
-from curate.stages.target_rows import TARGET_ROWS, TargetRows
-from curate.stages.tokenize import Tokenize
-from curate.stages.train import TrainSelection, Tuning
+from curate.stages.target_rows import TARGET_ROWS
 from curate.training.spec import Train
 from curate.view import View
 
-TARGET_SOURCE = "target"
+if TYPE_CHECKING:
+    from curate.runs import Run
 
 PROVIDERS = {
     "cluster": "a `cluster` stage before it",
@@ -79,10 +65,8 @@ class Pipeline(Component, ABC):
     def run(self, config: Config, engine: Engine) -> View:
         """Run the stages of `config` on the engine; return the last view."""
 
-
-def entry_error(entry: int | None, message: str) -> ConfigError:
-    """A configuration error that concerns one item of `stages:`, or the whole where entry is None."""
-    return ConfigError(problems=[Problem(("stages", entry) if entry is not None else (), message)])
+    def conclude(self, config: Config, run: "Run", again: "Callable[[Config], Run]") -> None:
+        """What this shape does when its run is done: other runs in the same folder (`again`), files beside its own."""
 
 
 def expanded(config: Config) -> Config:
@@ -122,7 +106,7 @@ def _place(where: Where, config: Config, full: Config) -> Where:
 
 def _build(config: Config) -> tuple[Stage, ...]:
     model = ModelHandle(config.model) if config.model else None
-    stages = _front(config, model)
+    stages = front(config, model)
     known: dict[str, bool | None] = {}
     train: Train | None = None
     mixed = False
@@ -138,7 +122,7 @@ def _build(config: Config) -> tuple[Stage, ...]:
         elif entry.kind == "evaluate" and train is None:
             raise entry_error(index, "`evaluate` needs a `train` stage before it.")
         before = len(stages)
-        stages += _expand(config, model, entry, index, known, train, mixed)
+        stages += stages_of(config, model, entry, index, known, train, mixed)
         mixed = mixed or entry.kind == "mix"
         added = {name: better for stage in stages[before:] for name, better in stage.directions.items()}
         if twice := sorted(known.keys() & added.keys()):
@@ -153,138 +137,6 @@ def _build(config: Config) -> tuple[Stage, ...]:
     _check(arranged)
     last = len(config.stages) if config.stop_after is None else config.stop_after
     return tuple(stage for stage in arranged if stage.entry is None or stage.entry < last)
-
-
-def _front(config: Config, model: ModelHandle | None) -> list[Stage]:
-    evaluations = [
-        (index, method)
-        for index, entry in enumerate(config.stages)
-        for method in entry.methods
-        if isinstance(method, Evaluate)
-    ]
-    if len(evaluations) > 1:
-        raise ConfigError("stages: there must be at most one `evaluate`. Found several.")
-    for index, evaluate in evaluations:
-        if not evaluate.held_out and not evaluate.sources:
-            raise entry_error(
-                index,
-                "`evaluate` has no rows to evaluate on: `held_out` is 0 and `sources` is empty. Set one of them.",
-            )
-    held = evaluations[0][1].sources if evaluations else ()
-    target: tuple[SourceSpec, ...] = ()
-    if config.target is not None:
-        spec = config.target
-        target = (SourceSpec(name=TARGET_SOURCE, path=spec.path, format=spec.format, columns=spec.columns),)
-    sources = (*config.sources, *held, *target)
-    names = [source.name for source in sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"sources: names must differ. Found {', '.join(twice)} more than once.")
-    stages: list[Stage] = [Ingest("ingest", None, Resources(), sources)]
-    if model is not None:
-        stages.append(Tokenize("tokenize", None, Resources(), model, config.tokens))
-    if evaluations or target:
-        reserved = tuple(source.name for source in (*held, *target))
-        fraction = evaluations[0][1].held_out if evaluations else 0.0
-        name = TARGET_SOURCE if target else None
-        seed = derive(config.seed, "hold_out")
-        stages.append(HoldOut("hold_out", None, Resources(), fraction, reserved, name, seed))
-    return stages
-
-
-def _expand(
-    config: Config,
-    model: ModelHandle | None,
-    entry: StageEntry,
-    index: int,
-    known: dict[str, bool | None],
-    train: Train | None,
-    mixed: bool,
-) -> Sequence[Stage]:
-    kind, resources, methods = entry.kind, entry.resources, entry.methods
-    nth = sum(
-        earlier.kind == kind for earlier in config.stages[:index]
-    )  # a stage of another kind moves no seed
-    seed = derive(config.seed, kind, str(nth))
-    try:
-        if kind == "clean":
-            cleaners = cast(tuple[Filter | Deduplicator, ...], methods)
-            return [stage for method in cleaners for stage in clean_stages(method, index, resources)]
-        if kind == "score":
-            scorers = cast(tuple[Scorer, ...], methods)
-            shared = Scoring(
-                model,
-                config.tokens,
-                TARGET_SOURCE if config.target else None,
-                config.max_null_fraction,
-                config.agreement_rows,
-                directions(known),
-            )
-            return score_stages(scorers, index, resources, shared, derive(config.seed, "score"))
-        if kind == "select":
-            selector, limits = cast(Selector, methods[0]), entry.constraints
-            selector.check(known)
-            if limits is not None and not selector.takes_constraints:
-                raise ConfigError(f"select: `{selector.name}`, as it is set, cannot keep `constraints`.")
-            select = Select(
-                f"select.{selector.name}", index, resources, selector, seed, directions(known), limits
-            )
-            if f"artifact:{TARGET_ROWS}" not in selector.needs() or not config.target:
-                return [select]
-            return [TargetRows("target_rows", index, resources, TARGET_SOURCE), select]
-        if kind == "embed":
-            spec = cast(Embed, methods[0])
-            handle = model if spec.model == "states" else ModelHandle(ModelSpec(path=spec.model))
-            if handle is None:
-                raise ConfigError(
-                    "embed: `model: states` reads the run's model, and there is none. Add `model:`."
-                )
-            rows = EmbedRows("embed", index, resources, spec, handle)
-            if not config.target:
-                return [rows]
-            return [rows, EmbedTarget("embed.target", index, resources, rows, TARGET_SOURCE)]
-        if kind == "cluster":
-            clusterer = cast(Clusterer, methods[0])
-            return [Cluster(f"cluster.{clusterer.name}", index, resources, clusterer, seed)]
-        if kind == "mix":
-            mixer = cast(Mixer, methods[0])
-            before = mixer.prepare(_preparation(config, model, index, seed))
-            tokenize = Tokenize("tokenize", None, Resources(), model, config.tokens) if model else None
-            if mixer.composes and tokenize is None:
-                raise ConfigError(f"mix: `{mixer.name}` makes examples that must be tokenised. Add `model:`.")
-            mix = Mix(
-                f"mix.{mixer.name}", index, resources, mixer, seed, directions(known),
-                tokenize if mixer.composes else None,
-            )  # fmt: skip
-            return [*before, mix]
-        if model is None or train is None:
-            raise ConfigError(f"{kind}: there is no model to tune. Add `model:` to the configuration.")
-        tuning = Tuning(train, model, derive(config.seed, "train"))
-        if kind == "train":
-            return [TrainSelection("train", index, resources, tuning, mixed)]
-        evaluate = cast(Evaluate, methods[0])
-        target = TARGET_SOURCE if config.target else None
-        only_tuned = replace(tuning, spec=train.model_copy(update={"save_at": ()}))
-        baselines = [
-            TuneBaseline(f"train.{name}", index, resources, name, only_tuned, mixed)
-            for name in evaluate.baselines
-        ]
-        return [*baselines, *evaluate_stages(evaluate, index, resources, model, target)]
-    except ConfigError as error:
-        raise entry_error(index, str(error)) from error
-
-
-def _preparation(config: Config, model: ModelHandle | None, index: int, seed: int) -> Preparation:
-    later = [entry.methods[0] for entry in config.stages[index:] if entry.kind == "train"]
-    return Preparation(
-        index,
-        config.stages[index].resources,
-        seed,
-        model,
-        cast(Train, later[0]) if later else None,
-        TARGET_SOURCE if config.target else None,
-        any(entry.kind == "evaluate" for entry in config.stages),
-    )
 
 
 def _check(stages: Sequence[Stage]) -> None:

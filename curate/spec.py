@@ -162,6 +162,12 @@ class Config(Spec):
 
     name: Name = Field(description="name of the run")
     seed: int = Field(default=0, ge=0, description="the one seed; every stage derives its own")
+    trial: int = Field(
+        default=0,
+        ge=0,
+        description="another number draws the last `select`, the mixture and the training anew, on the same pool, "
+        "held-out rows and scores: a repeat",
+    )
     model: ModelSpec | None = Field(default=None, description="the model that is scored with and tuned")
     tokens: TokenSpec = Field(default=TokenSpec(), description="tokenisation and loss mask")
     sources: tuple[SourceSpec, ...] = Field(min_length=1, description="the pool")

@@ -52,7 +52,11 @@ def start(config: Config, runs: Path, runner: RunnerName = "ray", observer: Obse
     # Workers of a cluster start in folders of their own: what they are given is absolute.
     store = runs.resolve() / "store"
     with hold(store / f".lock-run-{name}", lambda: told.note(f"another process runs {name}; waiting for it")):
-        return _run(config, ingest, runs / name, Engine(store, make_runner(runner), told))
+        run = _run(config, ingest, runs / name, Engine(store, make_runner(runner), told))
+        cast(Pipeline, config.pipeline).conclude(
+            config, run, lambda other: start(other, runs, runner, observer)
+        )
+        return run
 
 
 def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:

@@ -28,8 +28,9 @@ from pydantic import Field, model_validator
 
 from curate.engine import Engine
 from curate.errors import ConfigError, Problem
+from curate.items import entry_error
 from curate.methods import MethodOf
-from curate.pipeline import Pipeline, entry_error
+from curate.pipeline import Pipeline
 from curate.scorer import RatingScorer
 from curate.selectors.kmeans_quality import KmeansQuality
 from curate.settings import TokenSpec

@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 
 from curate.engine import Engine
 from curate.errors import ConfigError
+from curate.items import entry_error
 from curate.methods import MethodOf
 from curate.mixer import Mixer
 from curate.mixers.modular import Modular
-from curate.pipeline import Pipeline, entry_error
+from curate.pipeline import Pipeline
 from curate.spec import Config, StageEntry
 from curate.view import View
 from pipelines.straight import Straight
