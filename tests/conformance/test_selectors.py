@@ -52,6 +52,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "good", "budget": "40%"},
         {"by": "mixed", "order": "lowest", "budget": "40% tokens", "per": "cluster", "max": 0.8},
     ],
+    "smart": [
+        {"budget": "40%"},
+        {"budget": "40% tokens", "per": "cluster"},
+        {"budget": "20%", "per": "cluster", "tasks": 2, "max_memory_gib": 1e-5, "neighbours": 4},
+        {"budget": "100%"},
+    ],
     "stratified": [
         {"by": "mixed", "budget": "40%"},
         {"by": "good", "budget": "40% tokens", "bins": 7, "low": 0},
@@ -66,6 +72,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "good", "budget": "30% tokens", "per": "cluster", "allocation": "equal"},
         {"by": "good", "budget": "100%"},
     ],
+    "transport": [{"budget": "40%"}, {"budget": "30% tokens", "epsilon": 0.03, "max_memory_gib": 0.001}],
 }
 
 CASES = [
