@@ -36,6 +36,18 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "good", "order": "ascending", "pacing": "root", "draws": 40},
     ],
     "equal": [{}, {"by": "cluster", "draws": 77}, {"draws": "50% tokens"}],
+    "length_buckets": [
+        {"min_tokens": 4, "max_tokens": 16, "batch_tokens": 32, "cycles": 2},
+        {
+            "min_tokens": 8,
+            "max_tokens": 32,
+            "batch_tokens": 64,
+            "curriculum": "shrink_p2",
+            "remainder": "keep",
+            "short_steps": "keep",
+        },
+    ],
+    "length_upsampling": [{"shares": {"30": 0.3, "70": 0.7}}, {"shares": {"100": 1.0}}],
     "modular": [
         {},
         {"draws": "50% tokens"},
@@ -46,6 +58,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             "candidates": ["leave_one_out", SOURCES],
         },
     ],
+    "mosaic": [{}, {"max_rows": 4, "max_tokens": 500, "strategies": ["permute"]}],
     "phases": [
         {"phases": [{"fraction": 0.8}, {"fraction": 0.2, "weights": SOURCES}]},
         {
@@ -59,6 +72,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"budget": "30%", "rounds": 5, "replacement": True},
     ],
     "repeats": [{"by": "good"}, {"by": "mixed", "order": "lowest", "times": [0, 1, 2.5]}],
+    "smart": [{}, {"by": "cluster", "draws": 77, "tasks": 2}, {"draws": "50% tokens"}],
     "temperature": [{"temperature": 2.0}, {"temperature": 5, "draws": "900 tokens"}],
     "weights": [{"weights": SOURCES}, {"weights": SOURCES, "draws": 50}],
 }
