@@ -25,7 +25,7 @@ class Mix(ArtifactStage):
 
     schedule: draw, position and uid of the row (null for a composed example), phase; start and length of the piece
     in tokens (null for the whole); step (null where the trainer cuts); composed, the place in the other file.
-    composed: messages (JSON), members (positions), input_ids, supervised.
+    composed: messages (JSON), members (positions) and member_uids, input_ids, supervised.
     tokenize: how composed examples become tokens; None where the mixer composes none.
     """
 
@@ -51,7 +51,7 @@ class Mix(ArtifactStage):
         read = {name: better for name, better in self.higher_is_better if name in self.method.needs()}
         tokens = {} if self.tokenize is None else {"tokenize": self.tokenize.identity()}
         return {
-            **self.method.identity(), "seed": self.seed, "higher_is_better": read, "schedule": 2, **tokens,
+            **self.method.identity(), "seed": self.seed, "higher_is_better": read, "schedule": 3, **tokens,
         }  # fmt: skip
 
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:
@@ -77,8 +77,9 @@ class Mix(ArtifactStage):
             {
                 "messages": [orjson.dumps(list(each.messages)).decode() for each in schedule.composed],
                 "members": [positions[each.members] for each in schedule.composed],
+                "member_uids": [frame["uid"].gather(each.members) for each in schedule.composed],
             },
-            schema={"messages": pl.String, "members": pl.List(pl.Int64)},
+            schema={"messages": pl.String, "members": pl.List(pl.Int64), "member_uids": pl.List(pl.String)},
         )
         nothing = pl.lit(None, dtype=pl.String)
         rows = table.with_columns(tools=nothing, rejected=nothing)

@@ -23,7 +23,7 @@ class Drawn:
     draws: int64 [draws], indices of `examples`, in the order of training.
     steps: int64 [draws], the optimizer step of each draw; None where the trainer cuts by `batch_rows`.
     members: for each example the living rows that a baseline counts for it, int64: the row itself, a piece's row if
-    the piece is its first, the rows inside a composed example.
+    the piece is the first of it that is drawn, the rows inside a composed example.
     """
 
     examples: Sequence[TokenRow]
@@ -53,10 +53,11 @@ def scheduled(inputs: Inputs, folder: Path) -> Drawn:
     rows = token_rows(inputs.pool.frame(["input_ids", "supervised"]))
     place = np.searchsorted(inputs.pool.positions, distinct["position"].fill_null(0).to_numpy())
     made, inside = _composed(inputs, folder)
+    first = distinct.select(pl.col("start").min().over("position"))["start"]
     examples: list[TokenRow] = []
     members: list[NDArray[np.int64]] = []
-    for row, composed, start, length in zip(
-        place.tolist(), distinct["composed"], distinct["start"], distinct["length"], strict=True
+    for row, composed, start, length, begin in zip(
+        place.tolist(), distinct["composed"], distinct["start"], distinct["length"], first, strict=True
     ):
         if composed is not None:
             examples.append(made[composed])
@@ -66,7 +67,7 @@ def scheduled(inputs: Inputs, folder: Path) -> Drawn:
             members.append(np.array([row]))
         else:
             examples.append(piece(rows[row], start, length))
-            members.append(np.array([row] if start == 0 else [], dtype=np.int64))
+            members.append(np.array([row] if start == begin else [], dtype=np.int64))
     steps = None if table["step"].null_count() else table["step"].to_numpy()
     return Drawn(examples, draws["example"].to_numpy().astype(np.int64), steps, members)
 

@@ -73,6 +73,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "repeats": [{"by": "good"}, {"by": "mixed", "order": "lowest", "times": [0, 1, 2.5]}],
     "smart": [{}, {"by": "cluster", "draws": 77, "tasks": 2}, {"draws": "50% tokens"}],
+    "replay": [{"schedule": str(Path(__file__).parent / "replayed.csv")}],
     "temperature": [{"temperature": 2.0}, {"temperature": 5, "draws": "900 tokens"}],
     "weights": [{"weights": SOURCES}, {"weights": SOURCES, "draws": 50}],
 }

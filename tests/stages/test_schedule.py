@@ -65,6 +65,14 @@ def test_a_row_in_pieces_counts_once_for_a_baseline(tmp_path: Path) -> None:
     assert np.concatenate([drawn.members[each] for each in drawn.draws]).tolist() == [1]
 
 
+def test_a_row_whose_first_piece_is_not_drawn_counts_once_too(tmp_path: Path) -> None:
+    drawn = read(
+        tmp_path,
+        Schedule(np.array([1, 1]), ["a"] * 2, starts=np.array([6, 4]), lengths=np.array([2, 2])),
+    )
+    assert [drawn.members[each].tolist() for each in drawn.draws] == [[], [1]]
+
+
 def test_steps_of_a_schedule_are_the_optimizers(tmp_path: Path) -> None:
     drawn = read(tmp_path, Schedule(np.array([0, 1, 2]), ["a"] * 3, steps=np.array([0, 0, 1])))
     assert [each.tolist() for each in steps(drawn.draws, 1.0, 1, None, drawn.steps)] == [[0, 1], [2]]
@@ -138,5 +146,7 @@ def test_a_composed_example_is_trained_on_as_its_tokens(composed: Path) -> None:
 
 
 def test_the_rows_inside_a_composed_example_are_known(composed: Path) -> None:
-    assert pl.read_parquet(composed / COMPOSED)["members"].to_list() == [[10, 20]]
+    made = pl.read_parquet(composed / COMPOSED)
+    assert made["members"].to_list() == [[10, 20]]
+    assert made["member_uids"].to_list() == [["uid-0", "uid-1"]]
     assert sorted(draws_of(composed).collect().rows()) == [(0, 30), (1, 10), (1, 20)]
