@@ -1,8 +1,8 @@
 """Comparison: what the runs of a comparison say of its methods, with intervals, and in words.
 
 Of each method, budget and model: the mean over the seeds of the held-out loss (that of the sources, each counting the
-same) with its 95 % bootstrap interval; and the differences to random, to the length-matched subset and to the full pool,
-paired by seed: mean, bootstrap interval, Student's interval, sign test. A difference is called shown only where
+same) with its 95 % bootstrap interval; and the differences to random, to the length-matched subset and to the full
+pool, paired by seed: mean, bootstrap interval, Student's interval, sign test. A difference is called shown only where
 both intervals exclude zero: the bootstrap of three seeds alone would call too many.
 """
 

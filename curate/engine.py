@@ -4,7 +4,7 @@ For each stage: its fingerprint from its identity and its inputs', the entry in 
 that are missing, the runner for those, the manifest last. Nothing that is stored is computed again.
 
 A fingerprint covers the stage's fields and version, the fingerprint of the living rows (of the last
-stage that dropped any), and the fingerprints of exactly the columns and artifacts that it needs. So
+stage that dropped any; unless the stage does not look at them), and the fingerprints of exactly the columns and artifacts that it needs. So
 adding a clustering does not invalidate the scores after it, unless it drops rows or they read it.
 """
 
@@ -45,7 +45,7 @@ def plan(store: Path, stage: Stage, view: View) -> Planned:
     """The entries that a stage will fill, without touching them."""
     entries, inputs = {}, {}
     for output in stage.outputs:
-        inputs[output] = view.inputs(stage.output_needs(output))
+        inputs[output] = view.inputs(stage.output_needs(output), stage.reads_pool)
         entries[output] = Entry(store, output, fingerprint([stage.output_identity(output), inputs[output]]))
     return Planned(stage, entries, inputs)
 

@@ -70,6 +70,11 @@ class Stage(ABC):
         return False
 
     @property
+    def reads_pool(self) -> bool:
+        """Whether it depends on which rows live; False for one that reads earlier sets of rows (`rows:`) alone."""
+        return True
+
+    @property
     def directions(self) -> Mapping[str, bool | None]:
         """For each score column that it adds, whether higher is better."""
         return {}

@@ -33,9 +33,9 @@ class View:
             raise CurateError("no rows were read yet")
         return Reader(rows.folder, {name: place.folder for name, place in self.columns.items()})
 
-    def inputs(self, needs: Iterable[str]) -> dict[str, Any]:
-        """The fingerprints of what a stage reads, for its own."""
-        found: dict[str, Any] = {"rows": self.rows.fingerprint if self.rows else None}
+    def inputs(self, needs: Iterable[str], pool: bool = True) -> dict[str, Any]:
+        """The fingerprints of what a stage reads, for its own. pool: whether it depends on the living rows."""
+        found: dict[str, Any] = {"rows": self.rows.fingerprint if self.rows and pool else None}
         for need in sorted(needs):
             kind, _, name = need.rpartition(":")
             if kind == "artifact":

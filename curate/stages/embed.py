@@ -100,6 +100,11 @@ class EmbedTarget(ArtifactStage):
         return True
 
     @property
+    def reads_pool(self) -> bool:
+        """No: the target's rows alone."""
+        return False
+
+    @property
     def needs(self) -> frozenset[str]:
         """The same of the target's rows."""
         return self.rows.needs | {"rows:all", "source"}

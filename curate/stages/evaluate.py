@@ -132,6 +132,11 @@ class HeldOutLoss(ArtifactStage):
         return True
 
     @property
+    def reads_pool(self) -> bool:
+        """No: the held-out rows alone."""
+        return False
+
+    @property
     def needs(self) -> frozenset[str]:
         """The held-out rows and the tuned model."""
         tuned = set[str]() if self.tuned is None else {f"artifact:{self.tuned}"}
@@ -176,6 +181,11 @@ class Evaluation(ArtifactStage):
     unit: ClassVar[str] = "models"
     models: tuple[str, ...]
     target: str | None
+
+    @property
+    def reads_pool(self) -> bool:
+        """No: the losses alone."""
+        return False
 
     @property
     def needs(self) -> frozenset[str]:

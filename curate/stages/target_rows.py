@@ -21,6 +21,11 @@ class TargetRows(ArtifactStage):
     target: str
 
     @property
+    def reads_pool(self) -> bool:
+        """No: the target's rows alone."""
+        return False
+
+    @property
     def needs(self) -> frozenset[str]:
         """The texts of all rows, among them the target's."""
         return frozenset({"prompt", "response", "source", "rows:all"})
