@@ -32,10 +32,29 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "mixed", "high": 0.8, "budget": "30% tokens"},
     ],
     "closest_to_centroid": [{"budget": "40%"}, {"budget": "40% tokens", "allocation": "equal"}],
+    "deita": [
+        {"by": "good", "budget": "30%"},
+        {"by": "mixed", "order": "lowest", "budget": "30% tokens", "max_similarity": 0.7},
+        {"by": "good", "budget": "100%", "max_similarity": 0.5},
+    ],
+    "facility_location": [
+        {"budget": "40%"},
+        {"budget": "40% tokens", "kernel": "sparse", "neighbours": 5},
+        {"budget": "30%", "greedy": "stochastic", "epsilon": 0.3},
+    ],
+    "graph_cut": [
+        {"budget": "40%"},
+        {"budget": "40% tokens", "redundancy": 2.0, "kernel": "sparse", "neighbours": 5},
+    ],
     "gumbel_top": [
         {"by": "good", "budget": "40%", "temperature": 0.2},
         {"by": "mixed", "order": "lowest", "budget": "40% tokens", "temperature": 3},
     ],
+    "importance_resampling": [
+        {"budget": "40%"},
+        {"budget": "40% tokens", "draw": "top", "per_ngram": True, "smoothing": "add_one", "ngrams": 1},
+    ],
+    "k_center": [{"budget": "40%"}, {"budget": "40% tokens", "first": "random"}],
     "kmeans_quality": [
         {"by": "good", "budget": "40%"},
         {"by": "good", "budget": "40% tokens"},
@@ -47,11 +66,18 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"like": {"top": {"by": "good", "budget": "40%"}}},
         {"like": {"random": {"budget": 2}}, "bins": 2},
     ],
+    "leverage": [
+        {"budget": "40%"},
+        {"budget": "40% tokens", "components": 3},
+        {"budget": "40%", "draw": "sample"},
+    ],
+    "log_determinant": [{"budget": "40%"}, {"budget": "40% tokens", "greedy": "stochastic"}],
     "random": [{"budget": "40%"}, {"budget": "40% tokens"}, {"budget": 3, "per": "source"}],
     "round_robin": [
         {"by": "good", "budget": "40%"},
         {"by": "mixed", "order": "lowest", "budget": "40% tokens", "per": "cluster", "max": 0.8},
     ],
+    "round_robin_target": [{"budget": "40%"}, {"budget": "40% tokens"}],
     "smart": [
         {"budget": "40%"},
         {"budget": "40% tokens", "per": "cluster"},
@@ -62,6 +88,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "mixed", "budget": "40%"},
         {"by": "good", "budget": "40% tokens", "bins": 7, "low": 0},
         {"by": "supervised_tokens", "budget": "100%"},
+    ],
+    "test_centric": [
+        {"budget": "40%"},
+        {"budget": "40% tokens", "arrangement": "nearest"},
+        {"budget": "40%", "arrangement": "furthest"},
+        {"budget": "40%", "arrangement": "random"},
     ],
     "threshold": [{"by": "good", "min": 0.4}, {"by": "supervised_tokens", "min": 5, "max": 50}],
     "top": [

@@ -1,0 +1,70 @@
+"""Facility location: rows so chosen that every row of the pool has one like it among them.
+
+Formula: f(S) = Σ_i max_{j∈S} s_ij over all rows i with an embedding, s_ij = max(0, cos(x_i, x_j)). Negative cosines
+count as 0, so f is monotone and no gain is negative. Maximised greedily: at least 1 − 1/e of the best possible on a
+budget in rows. Rank is the order of choice. The gain of a row: by how much all rows together are served better.
+Kernel: `dense` holds all n² similarities (4n² bytes); `sparse` those of each row with its nearest `neighbours`, by
+exact search, s_ij where either is a neighbour of the other; all others count as 0, so that a row is served by near
+ones or not at all. `auto`: dense while it fits into `max_memory_gib` (4 GiB: 32,768 rows), else sparse.
+`greedy: exact` chooses the best row each time, ties by uid. `stochastic`: the best of a random sample of
+(n/k) ln(1/epsilon) rows; 1 − 1/e − epsilon in expectation, about half the time on a dense kernel, no faster on
+a sparse one.
+
+Cost: n²d operations for the kernel (twice that for a sparse one), then some passes over it. 8,000 rows of 384 numbers
+under a second on two cores, 84,636 of 256 about a minute, nearly all of it the search for neighbours.
+Source: Nemhauser, Wolsey, Fisher, 1978; Mirzasoleiman et al., "Lazier than lazy greedy", 2015; sparse kernels for
+it: Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", 2014.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from curate.budget import Budget
+from curate.selector import Pool, Selection, Selector
+from curate.selectors._submodular import Device, KernelForm, check_device, choose, kernel_bytes, kernel_of
+
+
+class FacilityLocation(Selector):
+    """Rows that together lie close to every row of the pool."""
+
+    budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
+    kernel: KernelForm = Field(
+        default="auto", description="which similarities are held: dense, sparse, or dense while it fits"
+    )
+    neighbours: int = Field(default=64, ge=2, description="sparse: the rows that each is compared with")
+    max_memory_gib: float = Field(default=4, gt=0, description="the most that the kernel may take, in GiB")
+    greedy: Literal["exact", "stochastic"] = Field(
+        default="exact", description="look at every row for each choice, or at a random sample"
+    )
+    epsilon: float = Field(
+        default=0.1, gt=0, lt=1, description="stochastic: what is given up of the guarantee"
+    )
+    device: Device = Field(default="cpu", description="where the kernel is held and read: cpu or cuda")
+
+    def needs(self) -> frozenset[str]:
+        """The embedding and what the budget counts."""
+        return frozenset({"embedding"}) | self.budget.needs()
+
+    def expected_memory_bytes(self, rows: int, width: int) -> int:
+        """The kernel."""
+        return kernel_bytes(self.kernel, rows, width, self.neighbours, self.max_memory_gib)
+
+    def select(self, pool: Pool) -> Selection:
+        """The rows in order of choice. Raises DataError where a kernel does not fit, or as any selector."""
+        check_device(self.device)
+        epsilon = self.epsilon if self.greedy == "stochastic" else None
+        return choose(pool, self.budget, self._objective, epsilon)
+
+    def _objective(self, vectors: NDArray[np.float32]) -> tuple[Any, dict[str, Any]]:
+        from curate.numerics import submodular
+        from curate.numerics.kernels import SparseKernel
+
+        kernel, notes = kernel_of(vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device)
+        if isinstance(kernel, SparseKernel):
+            return submodular.SparseFacilityLocation(kernel), notes
+        if self.greedy == "stochastic":
+            return submodular.FacilityLocationOnDemand(kernel), notes
+        return submodular.FacilityLocation(kernel), notes
