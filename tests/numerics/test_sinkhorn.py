@@ -203,6 +203,14 @@ def test_a_common_shift_of_all_points_changes_nothing() -> None:
     assert np.allclose(centred(moved.points), centred(near.points), atol=1e-4)  # x + 64 rounds to 4e-6
 
 
+def test_rounding_is_that_of_distances_from_the_target_not_from_the_origin() -> None:
+    x, y = clouds()
+    near, moved = (
+        module._Cost(x + far, y + far, 0.1, 1 << 30, "cpu") for far in (np.float32(0), np.float32(64))
+    )
+    assert np.isclose(near.float32_error, moved.float32_error, rtol=1e-3)
+
+
 def test_the_input_is_left_as_it_was() -> None:
     x, y = clouds()
     before = x.copy(), y.copy()

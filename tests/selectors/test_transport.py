@@ -11,6 +11,7 @@ from candidates import pool_of, random_pool, unit
 
 from curate.constraints import Constraints
 from curate.errors import DataError
+from curate.numerics import sinkhorn
 from curate.selector import Pool, Target
 from curate.selectors.transport import Transport
 
@@ -109,6 +110,13 @@ def test_equal_rows_are_ranked_by_position() -> None:
     twice = np.concatenate([points, points]).tolist()
     kept = Transport(budget="100%").select(pool(twice, unit(rng.normal(size=(9, 8))).tolist())).kept
     assert (kept.reshape(-1, 2)[:, 1] == kept.reshape(-1, 2)[:, 0] + 40).all()
+
+
+def test_rows_that_differ_by_rounding_are_ranked_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.array([3, 2, 1, 0]) * 1e-15
+    monkeypatch.setattr(sinkhorn, "calibrated", lambda potentials: potentials + noise)
+    same = pool([[0.0, 1.0]] * 4, [[1, 0], [-1, 0]])
+    assert Transport(budget="100%").select(same).kept.tolist() == [0, 1, 2, 3]
 
 
 def test_rows_in_one_place_are_ranked_by_position() -> None:
