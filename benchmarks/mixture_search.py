@@ -84,8 +84,7 @@ def main() -> None:
 
     every = [some for size in range(1, len(domains) + 1) for some in combinations(domains, size)]
     searched = run("mixture-search", tuple(domains), [], pipeline="mixture_search")
-    (entry,) = [stage["folder"] for stage in searched.stages if stage["name"] == "mix.search"]
-    found = json.loads((arguments.runs / "store" / entry / "files" / "search.json").read_bytes())
+    found = json.loads((searched.path / "mixture_search" / "search.json").read_bytes())
     proxies = {
         tuple(name for name, weight in each["weights"].items() if weight): each
         for each in found["candidates"]

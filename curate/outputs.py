@@ -19,6 +19,7 @@ from curate.data.rows import FILE_BITS, RECORD_CHARACTERS
 from curate.health import health
 from curate.stage import DROP
 from curate.stages.mix import draws_of
+from curate.stages.mixture_search import SEARCH
 from curate.store import Manifest, replacing, write_json
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -248,7 +249,7 @@ def _publish(folder: Path, name: str, files: Path, model: str | None) -> None:
         return
     if name == "adapter":
         name = "adapter" if (files / ADAPTER_CONFIG).exists() else "model"
-    elif not name.startswith("adapter"):
+    elif name != SEARCH and not name.startswith("adapter"):
         return
     target = folder / name
     shutil.rmtree(target, ignore_errors=True)

@@ -71,8 +71,7 @@ def notes(run: curate.Run, name: str) -> dict[str, Any]:
 
 
 def found_by(run: curate.Run) -> dict[str, Any]:
-    (folder,) = [stage["folder"] for stage in run.stages if stage["name"] == "mix.search"]
-    return dict(json.loads((run.path.parent / "store" / folder / "files" / "search.json").read_bytes()))
+    return dict(json.loads((run.path / "mixture_search" / "search.json").read_bytes()))
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +105,7 @@ def test_the_ranking_is_told_with_the_schedule(run: curate.Run) -> None:
 
 
 def test_the_table_says_the_same(run: curate.Run) -> None:
-    (folder,) = [stage["folder"] for stage in run.stages if stage["name"] == "mix.search"]
-    table = pl.read_parquet(run.path.parent / "store" / folder / "files" / "candidates.parquet")
+    table = pl.read_parquet(run.path / "mixture_search" / "candidates.parquet")
     ranking = found_by(run)["candidates"]
     assert table["rank"].to_list() == list(range(1, 8))
     assert table["mean_loss"].to_list() == [each["source_mean"] for each in ranking]

@@ -202,6 +202,11 @@ class SearchMixtures(ArtifactStage):
         return True
 
     @property
+    def reads_pool(self) -> bool:
+        """No: the ranking rows alone."""
+        return False
+
+    @property
     def needs(self) -> frozenset[str]:
         """The tuned models and the rows that rank their averages."""
         columns = {"input_ids", "supervised", "source", "held_out", "rows:all"}
