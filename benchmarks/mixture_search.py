@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--max-characters", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--batch-rows", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
@@ -72,7 +73,11 @@ def main() -> None:
         for domain in domains:
             some = rows_of(path, domain, rows, arguments.max_characters, arguments.seed)
             some.write_ndjson(work / f"{name}-{domain}.jsonl")
-    training = {"learning_rate": arguments.learning_rate, "epochs": arguments.epochs, "batch_rows": 8}
+    training = {
+        "learning_rate": arguments.learning_rate,
+        "epochs": arguments.epochs,
+        "batch_rows": arguments.batch_rows,
+    }
     dev = [source(f"dev-{domain}", work / f"dev-{domain}.jsonl") for domain in domains]
 
     def run(name: str, members: tuple[str, ...], mix: list[Any], **more: Any) -> curate.Run:
