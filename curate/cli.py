@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from curate import commands
 from curate.errors import ConfigError, CurateError
@@ -114,6 +115,33 @@ def list_methods(
         print(json.dumps([asdict(method) for method in found], indent=2))
         return
     print_methods(found, Console())
+
+
+@app.command()
+def doctor(runs: RunsFolder = RUNS, as_json: AsJson = False) -> None:
+    """Examine this machine and installation: what runs will use, and each problem with its remedy.
+
+    Exit code 1 where there is a problem.
+    """
+    from rich.console import Console
+
+    from curate.doctor import examine
+
+    findings = []
+    console = Console()
+    styles = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+    for found in examine(runs):
+        findings.append(found)
+        if not as_json:
+            console.print(
+                f"[{styles[found.status]}]{found.status:<8}[/] {found.subject:<10} {escape(found.text)}"
+            )
+            if found.remedy:
+                console.print(f"{'':20}{escape(found.remedy)}")
+    if as_json:
+        print(json.dumps([asdict(found) for found in findings], indent=2))
+    if any(found.status == "problem" for found in findings):
+        raise typer.Exit(1)
 
 
 for command in (commands.plan, commands.run, commands.show, commands.export):
