@@ -82,16 +82,21 @@ def show(
     run: RunArgument,
     row: Annotated[str | None, typer.Option("--row", metavar="ID", help="tell all of one row")] = None,
     health: Annotated[bool, typer.Option("--health", help="tell what the scores look like")] = False,
+    schedule: Annotated[bool, typer.Option("--schedule", help="draw what is trained when")] = False,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its stages, what it kept and dropped and why.
 
-    With --row the story of one row; with --health the distribution of each score, and warnings.
+    With --row the story of one row; with --health the distribution of each score, and warnings; with --schedule
+    the share of each phase and source over time.
     """
-    if row is not None and health:
-        raise ConfigError("show: --row and --health exclude each other. Give one of them.")
+    if (row is not None) + health + schedule > 1:
+        raise ConfigError("show: --row, --health and --schedule exclude each other. Give one of them.")
     found = find_run(run, runs)
+    if schedule:
+        show_schedule(found, as_json)
+        return
     if row is not None:
         story = found.why(row)
         print(json.dumps(asdict(story), indent=1) if as_json else story)
@@ -100,9 +105,24 @@ def show(
         print(json.dumps(found.health if health else found.info, indent=1))
         return
     if health:
-        print_health(found)
+        from curate.show import print_health
+
+        print_health(found, Console())
     else:
         print_summary(found)
+
+
+def show_schedule(run: Run, as_json: bool) -> None:
+    """Print what a run trains on when: a chart as wide as the terminal, or its tenths as JSON."""
+    from curate.schedule_view import view_schedule
+    from curate.show import print_schedule, stretches_for
+
+    console = Console()
+    view = view_schedule(run, 10 if as_json else stretches_for(console))
+    if as_json:
+        print(json.dumps(view.as_dict(), indent=1))
+        return
+    print_schedule(view, console)
 
 
 def export(
@@ -219,41 +239,6 @@ def print_summary(run: Run) -> None:
         console.print(f"scores: {told}, see `curate show {run.name} --health`", highlight=False)
     if (run.path / "eval.json").exists():
         print_losses(run, console)
-
-
-def print_health(run: Run) -> None:
-    """Print each score's distribution, how it goes with length and with the score most like it, and warnings."""
-    report, console = run.health, Console()
-    numbers = [Column(name, justify="right") for name in ("nulls", "distinct", "5 %", "50 %", "95 %", "skew")]
-    spread = Table("score", *numbers, box=None)
-    with_length = f"with {report['length'] or 'length'}"
-    alike = Table(
-        "Spearman", *(Column(name, justify="right") for name in (with_length, "agreement")), box=None
-    )
-    alike.add_column("with the most similar score")
-    for name, score in report["scores"].items():
-        others = {
-            other: rho for other, rho in report["rank_correlation"][name].items() if other != name and rho
-        }
-        nearest = max(others, key=lambda other: abs(others[other]), default=None)
-        figures = [*(score["quantiles"][per_cent] for per_cent in ("5", "50", "95")), score["skew"]]
-        short = name.removeprefix("score.")
-        counts = (f"{score['nulls']:,}", f"{score['distinct']:,}")
-        spread.add_row(short, *counts, *(_figure(figure, ".3g") for figure in figures))
-        rhos = (_figure(score[rho], ".3f") for rho in ("length_spearman", "agreement"))
-        like = "-" if nearest is None else f"{others[nearest]:6.3f} {nearest.removeprefix('score.')}"
-        alike.add_row(short, *rhos, like)
-    fraction = report["supervised_token_fraction"]
-    tokens = "" if fraction is None else f"; {fraction:.1%} of their tokens are supervised"
-    console.print(f"{report['rows']:,} scored rows{tokens}", highlight=False)
-    console.print(spread)
-    console.print(alike)
-    for warned in report["warnings"]:
-        console.print(f"warning: {warned['text']}", highlight=False)
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
 
 
 def print_losses(run: Run, console: Console) -> None:

@@ -78,6 +78,11 @@ class Run:
         return self._table("selection.parquet").join(texts, on="position", how="left", maintain_order="left")
 
     @property
+    def schedule(self) -> pl.LazyFrame:
+        """What is trained, in order: draw, position, uid, phase, start, length, step, composed (see stages.mix.Mix)."""
+        return self._table("schedule.parquet", "Its configuration has no `mix`, or it is not done.")
+
+    @property
     def dropped(self) -> pl.LazyFrame:
         """The rows that a stage rejected: uid, id, source, stage, reason."""
         return self._table("dropped.parquet")
