@@ -126,7 +126,7 @@ class Admission:
 
         Also where the budget does not hold the first row.
         """
-        if self._full and not self._chosen:
+        if self.spent and not self._chosen:
             raise DataError(
                 f"the budget of {self._budget} ({self._limit:,} {self._budget.unit}) must hold the first row. "
                 "Raise it."
@@ -147,7 +147,8 @@ class Admission:
     def walk(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Choose along an order, int64, best first: the chosen rows, those of the order in its order, others first.
 
-        Once until the minimums are met, then again from its start for what is left. O(rows of the order); raises as `check`.
+        Once until the minimums are met, then again from its start for what is left. O(rows of the order); raises as
+        `check`.
         """
         for is_met in (False, True):
             for row in order.tolist():

@@ -47,3 +47,10 @@ def test_a_budget_that_does_not_hold_the_first_row() -> None:
     assert admission.spent
     with pytest.raises(DataError, match="must hold the first row"):
         admission.check()
+
+
+def test_a_share_that_is_no_token() -> None:
+    admission = POOL.admission(Budget.parse("1% tokens"))
+    assert admission.spent
+    with pytest.raises(DataError, match="must hold the first row"):
+        admission.check()
