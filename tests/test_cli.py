@@ -182,7 +182,7 @@ def test_show_points_to_the_warnings(finished: Path, capsys: pytest.CaptureFixtu
 
 def test_show_of_a_row_and_of_health_at_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code("show", str(finished), "--health", "--row", "chat:0") == 2
-    assert "--row and --health exclude each other" in capsys.readouterr().err
+    assert "--row, --health and --schedule exclude each other" in capsys.readouterr().err
 
 
 def test_schema_is_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
