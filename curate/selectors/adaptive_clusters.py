@@ -8,8 +8,8 @@ Rule, after clustering into pseudo-skills (the stages `embed` and `cluster`):
      that does not vary has entropy 0; of equal ones the first of `by`.
   4. rows are drawn as `stratified` does, by that score, inside the cluster.
 Lifelong: append the new data set to `sources`, and let `earlier` be the run before. What it pruned stays pruned
-(by content), its rows stand before new ones, so that a new copy is the redundant one. Scores and embeddings of old
-rows come from the store. Clusters are found anew in the grown pool.
+(by content), its rows stand before new ones, so that a new copy is the redundant one. Each run prunes its share of
+what is left. The grown pool is scored and clustered anew: a stage is stored by all of its input.
 Rank: a row of every cluster in turn, the largest first. Budgets in tokens are spent in that order, up to the first
 row that does not fit. Rows without a cluster, or without their cluster's score, are never chosen.
 
