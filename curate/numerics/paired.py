@@ -16,7 +16,7 @@ def sign_test(differences: NDArray[np.float64]) -> float:
     repeats = len(signs)
     fewer = int(min((signs > 0).sum(), (signs < 0).sum()))
     tail = sum(comb(repeats, each) for each in range(fewer + 1)) / 2**repeats
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 def t_interval(differences: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
@@ -27,7 +27,7 @@ def t_interval(differences: NDArray[np.float64], level: float = 0.95) -> tuple[f
     repeats = len(differences)
     if repeats < 2:
         return None
-    from scipy import stats
+    from scipy import stats  # type: ignore[import-untyped]
 
     half = float(stats.t.ppf((1 + level) / 2, repeats - 1)) * float(differences.std(ddof=1)) / repeats**0.5
     mean = float(differences.mean())
