@@ -25,6 +25,7 @@ from curate.selector import Pool, column_of
 from curate.stages.mix import schedule_table
 
 SOURCES = {"chat": 1.0, "code": 2.0, "math": 0.0}
+LAW_RUNS = str(Path(__file__).parent.parent / "mixers" / "mixture_runs.csv")
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "capped": [{"cap": 5}, {"cap": 5, "draws": 30}],
@@ -36,6 +37,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"by": "good", "order": "ascending", "pacing": "root", "draws": 40},
     ],
     "equal": [{}, {"by": "cluster", "draws": 77}, {"draws": "50% tokens"}],
+    "laws": [
+        {"runs": LAW_RUNS, "law": "exponential", "starts": 1, "resamples": 0, "min_weight": 0.1},
+        {"runs": LAW_RUNS, "law": "exponential", "starts": 1, "resamples": 0, "draws": "50% tokens"},
+    ],
     "length_buckets": [
         {"min_tokens": 4, "max_tokens": 16, "batch_tokens": 32, "cycles": 2},
         {
