@@ -82,10 +82,16 @@ def test_remainders_can_be_kept_as_a_bucket_of_their_own() -> None:
     assert schedule.notes["pieces"] == {"below 4 tokens": 22, "16 tokens": 4}
 
 
+@pytest.mark.parametrize(("longest", "pieces"), [("last", [(3, 4), (7, 16)]), ("first", [(0, 16), (16, 4)])])
+def test_the_longest_pieces_are_cut_from_one_end(longest: str, pieces: list[tuple[int, int]]) -> None:
+    schedule = LengthBuckets(**FIELDS, longest=longest, short_steps="keep").mix(rows([23]))
+    assert sorted(zip(schedule.starts.tolist(), schedule.lengths.tolist(), strict=True)) == pieces
+
+
 def test_a_long_prompt_is_dropped_and_counted() -> None:
-    """The second row's first two pieces have no loss; a share of a step of 16 tokens is left too."""
-    notes = LengthBuckets(**FIELDS).mix(rows([32, 16 + 16 + 4 + 32], [1, 32])).notes
-    assert notes["tokens_dropped"]["unsupervised"] == 32
+    """Of the second row the first piece, of 4 tokens, and the next, of 16, are of the prompt."""
+    notes = LengthBuckets(**FIELDS).mix(rows([32, 4 + 16 + 16 + 16], [1, 20])).notes
+    assert notes["tokens_dropped"] == {"remainder": 0, "unsupervised": 20, "short_steps": 0}
 
 
 def test_a_step_that_is_not_filled_is_dropped_and_counted() -> None:
