@@ -74,12 +74,15 @@ def test_a_random_first_row_depends_on_the_seed() -> None:
 
 
 def test_a_barred_row_is_passed_over_and_counts_for_the_radius() -> None:
+    """Row 3, the farthest from row 0, is barred by it."""
     limits = Constraints.model_validate_json('{"max_per": {"source": {"b": 1}}}', strict=True)
-    named = FIVE.frame.with_columns(source=pl.Series(list("abbba")))
-    chosen = KCenter(budget=2).select(replace(FIVE, frame=named, constraints=limits, remarks={}))
-    assert chosen.kept.tolist() == [0, 3]
+    named = FIVE.frame.with_columns(source=pl.Series(list("baaba")))
+    candidates = replace(FIVE, frame=named, constraints=limits, remarks={})
+    chosen = KCenter(budget=2).select(candidates)
+    assert chosen.kept.tolist() == [0, 1]
+    assert chosen.notes["radius"] == pytest.approx(0.4, abs=1e-6)
     with pytest.raises(DataError, match="max_per of source b"):
-        KCenter(budget=3).select(replace(FIVE, frame=named, constraints=limits, remarks={}))
+        KCenter(budget=4).select(replace(candidates, remarks={}))
 
 
 def test_a_row_that_waits_for_a_minimum_comes_back() -> None:
