@@ -17,6 +17,7 @@ import typer
 from rich.markup import escape
 
 from curate import commands
+from curate.compare_command import compare
 from curate.errors import ConfigError, CurateError
 from curate.options import RUNS, AsJson, ConfigFile, Overrides, Plugins, RunsFolder
 from curate.registry import PACKAGES, Registry, check_installation, unknown
@@ -144,7 +145,7 @@ def doctor(runs: RunsFolder = RUNS, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-for command in (commands.plan, commands.run, commands.show, commands.export):
+for command in (commands.plan, commands.run, commands.show, compare, commands.export):
     app.command()(command)
 
 

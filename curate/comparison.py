@@ -25,6 +25,11 @@ from curate.store import write_json
 Kind = Literal["method", "baseline", "matched"]
 FILE, TABLE = "comparison.json", "comparison.md"
 REFERENCES = ("random", "lengths", "full")
+HEAD = (
+    "budget", "method", "loss", "95 %", "against random", "against its lengths", "rows", "noise", "nearest",
+    "scoring tokens", "scoring s", "training s",
+)  # fmt: skip
+"""Columns of the table; differences with Student's 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -228,28 +233,27 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 def markdown(told: Mapping[str, Any]) -> str:
     """The report as a table and sentences."""
-    head = [
-        "budget", "method", "loss", "95 %", "against random", "against its lengths", "rows", "noise", "nearest",
-        "scoring tokens", "scoring s", "training s",
-    ]  # fmt: skip
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for each in told["summaries"]:
-        low, high = each["interval"]
-        cells = [
-            each["budget"],
-            each["method"],
-            f"{each['loss']:.4f}",
-            f"{low:.4f} to {high:.4f}",
-            *(_difference_text(each["differences"].get(name)) for name in ("random", "lengths")),
-            f"{each['rows']:.0f}",
-            "-" if each["noise"] is None else f"{each['noise']:.1%}",
-            "-" if each["nearest_distance"] is None else f"{each['nearest_distance']:.3f}",
-            f"{each['scoring_tokens']:,.0f}",
-            f"{each['scoring_seconds']:.0f}",
-            f"{each['training_seconds']:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    lines += [f"| {' | '.join(cells(each))} |" for each in told["summaries"]]
     return "\n".join([*lines, "", *(f"- {each}" for each in told["verdicts"]), ""])
+
+
+def cells(summary: Mapping[str, Any]) -> list[str]:
+    """A summary as a line of a table under HEAD."""
+    low, high = summary["interval"]
+    return [
+        summary["budget"],
+        summary["method"],
+        f"{summary['loss']:.4f}",
+        f"{low:.4f} to {high:.4f}",
+        *(_difference_text(summary["differences"].get(name)) for name in ("random", "lengths")),
+        f"{summary['rows']:.0f}",
+        "-" if summary["noise"] is None else f"{summary['noise']:.1%}",
+        "-" if summary["nearest_distance"] is None else f"{summary['nearest_distance']:.3f}",
+        f"{summary['scoring_tokens']:,.0f}",
+        f"{summary['scoring_seconds']:.0f}",
+        f"{summary['training_seconds']:.0f}",
+    ]
 
 
 def _difference_text(found: Mapping[str, Any] | None) -> str:

@@ -4,8 +4,9 @@ For each stage: its fingerprint from its identity and its inputs', the entry in 
 that are missing, the runner for those, the manifest last. Nothing that is stored is computed again.
 
 A fingerprint covers the stage's fields and version, the fingerprint of the living rows (of the last
-stage that dropped any; unless the stage does not look at them), and the fingerprints of exactly the columns and artifacts that it needs. So
-adding a clustering does not invalidate the scores after it, unless it drops rows or they read it.
+stage that dropped any; unless the stage does not look at them), and the fingerprints of exactly the columns and
+artifacts that it needs. So adding a clustering does not invalidate the scores after it, unless it drops rows or they
+read it.
 """
 
 import time

@@ -8,7 +8,7 @@ into it (`expand`), or stages among those that it became (`arrange`).
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from curate.component import Component
 from curate.engine import Engine
@@ -45,6 +45,9 @@ PROVIDERS = {
 
 class Pipeline(Component, ABC):
     """A shape of pipeline: how the list of stages is run (once, in rounds, per method …)."""
+
+    compares: ClassVar[bool] = False
+    """Whether it leaves a comparison (comparison.json) in its run's folder."""
 
     def expand(self, config: Config) -> Config:
         """The configuration with the stages that this shape puts into the list.

@@ -12,7 +12,7 @@ Source: paired repeats against random subsets, as Xia et al., "Rethinking data s
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
@@ -49,6 +49,8 @@ class _Trial:
 
 class Compare(Pipeline):
     """Methods × budgets × seeds against random, by the same training."""
+
+    compares: ClassVar[bool] = True
 
     methods: Mapping[str, Any] = Field(
         min_length=1,

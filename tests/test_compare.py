@@ -9,9 +9,11 @@ import pytest
 from pools import configuration, write_pool
 
 import curate
+from curate.cli import main
 from curate.comparison import difference, verdict
 from curate.config import read_config
 from curate.errors import ConfigError
+from curate.overlap import overlaps
 from curate.pipeline import build
 
 STAGES = [
@@ -140,3 +142,36 @@ def test_a_verdict_says_where_nothing_is_shown() -> None:
     said = verdict(summary)
     assert "no difference shown from random" in said
     assert "worse than random of its lengths (+0.203" in said
+
+
+def test_overlap_counts_contents_and_ranks_scores(compared: curate.Run) -> None:
+    cells = {each["cell"]["method"]: each["run"] for each in told(compared)["outcomes"]}
+    runs = [curate.open(compared.path.parent / cells[name]) for name in ("long", "low_loss", "long")]
+    first, same = overlaps(runs[:2]), overlaps([runs[0], runs[2]])
+    assert same.pairs[0].jaccard == 1.0
+    assert first.pairs[0].jaccard < 1.0
+    assert first.pairs[0].spearman["loss"] == pytest.approx(1.0)
+    kept = [set(run.selected.collect()["uid"]) for run in runs[:2]]
+    assert first.pairs[0].shared == len(kept[0] & kept[1])
+
+
+def test_the_command_prints_what_is_stored(compared: curate.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [each["run"] for each in told(compared)["outcomes"][:2]]
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *names, "--runs", str(compared.path.parent), "--json"])
+    assert stopped.value.code == 0
+    assert [each["run"] for each in json.loads(capsys.readouterr().out)["runs"]] == names
+
+
+def test_the_command_refuses_a_single_run(compared: curate.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", str(compared.path)])
+    assert stopped.value.code == 2
+    assert "at least two runs" in capsys.readouterr().err
+
+
+def test_the_command_refuses_a_list_that_compares_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", str(Path(__file__).parent.parent / "configs" / "demo.yaml")])
+    assert stopped.value.code == 2
+    assert "nothing to compare" in capsys.readouterr().err

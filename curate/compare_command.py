@@ -1,0 +1,96 @@
+"""The command `compare`: methods by a configuration, or finished runs with each other. Registered by `curate.cli`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from curate.commands import find_run
+from curate.errors import ConfigError
+from curate.options import RUNS, AsJson, Overrides, RunnerName, RunnerOption, RunsFolder
+from curate.runs import Run
+
+if TYPE_CHECKING:
+    from curate.overlap import Overlaps
+
+Compared = Annotated[
+    list[str], typer.Argument(metavar="CONFIG|RUN...", help="one YAML file, or two or more runs")
+]
+
+
+def compare(
+    compared: Compared,
+    overrides: Overrides = None,
+    runs: RunsFolder = RUNS,
+    runner: RunnerOption = RunnerName.RAY,
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods, budgets and seeds with random subsets; or tell how alike finished runs are.
+
+    A configuration needs `pipeline: {compare: …}`. Cells that are stored are not computed again.
+    """
+    if len(compared) == 1 and Path(compared[0]).suffix in (".yaml", ".yml"):
+        finished = _run(Path(compared[0]), overrides or [], runs, runner, as_json)
+        told = json.loads((finished.path / "comparison.json").read_bytes())
+        if as_json:
+            print(json.dumps(told, indent=1))
+        else:
+            print_comparison(told, finished.path)
+        return
+    if overrides:
+        raise ConfigError("compare: --set changes a configuration, and runs are given. Leave it out.")
+    from curate.overlap import overlaps
+
+    found = overlaps([find_run(name, runs) for name in compared])
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print_overlaps(found)
+
+
+def _run(config: Path, overrides: list[str], runs: Path, runner: RunnerName, as_json: bool) -> Run:
+    from curate.config import load_config
+    from curate.pipeline import Pipeline
+    from curate.progress import Silent, observer
+    from curate.start import start
+
+    loaded = load_config(config, overrides)
+    if not cast(Pipeline, loaded.config.pipeline).compares:
+        raise ConfigError(
+            f"{config}: nothing to compare: its `pipeline` is {loaded.config.pipeline.name}. Write `pipeline: "
+            "{compare: {methods: …, budgets: …}}`."
+        )
+    with loaded.marks.located():
+        return start(loaded.config, runs, runner.value, Silent() if as_json else observer())
+
+
+def print_comparison(told: dict[str, Any], folder: Path) -> None:
+    """Print the table of a comparison, and its verdicts."""
+    from curate.comparison import HEAD, cells
+
+    console = Console()
+    table = Table(*HEAD, box=None)
+    for summary in told["summaries"]:
+        table.add_row(*cells(summary))
+    console.print(table)
+    for verdict in told["verdicts"]:
+        console.print(verdict, highlight=False)
+    console.print(f"{folder / 'comparison.md'}", highlight=False)
+
+
+def print_overlaps(found: "Overlaps") -> None:
+    """Print what finished runs kept, and how alike each two are."""
+    console = Console()
+    table = Table("run", "kept", "held-out loss before", "after", box=None)
+    for fact in found.runs:
+        losses = (f"{fact[name]:.4f}" if name in fact else "-" for name in ("before", "selected"))
+        table.add_row(fact["run"], f"{fact['kept']:,}", *losses)
+    console.print(table)
+    pairs = Table("run", "run", "shared", "Jaccard", "Spearman of scores", box=None)
+    for pair in found.pairs:
+        rhos = ", ".join(f"{name} {rho:.3f}" for name, rho in pair.spearman.items())
+        pairs.add_row(pair.first, pair.second, f"{pair.shared:,}", f"{pair.jaccard:.3f}", rhos or "-")
+    console.print(pairs)
