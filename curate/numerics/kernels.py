@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from curate.errors import DataError
 
 GIB = 2**30
-PRODUCT_ROWS = 512
+PRODUCT_ROWS = 256
 """Rows of a block of products."""
 SEARCH_ROWS = 4096
 """Rows of a search for neighbours."""

@@ -9,6 +9,8 @@ negative); graph cut is not, for a λ above ½.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -73,14 +75,15 @@ class FacilityLocation:
         better = torch.nonzero(similarity > self._covered).squeeze(1)
         before, after = self._covered[better], similarity[better]
         self._covered[better] = after
-        for start in range(0, len(better), self._step):
-            part = slice(start, start + self._step)
-            block = self._block[: len(better[part])]
-            torch.index_select(self._values, 0, better[part], out=block)
-            torch.maximum(block, before[part, None], out=block)
-            torch.minimum(block, after[part, None], out=block)
-            wide = self._wide[: len(block)].copy_(block)
-            self._gains -= wide.sum(0) - before[part].double().sum()
+        with _one_thread():
+            for start in range(0, len(better), self._step):
+                part = slice(start, start + self._step)
+                block = self._block[: len(better[part])]
+                torch.index_select(self._values, 0, better[part], out=block)
+                torch.maximum(block, before[part, None], out=block)
+                torch.minimum(block, after[part, None], out=block)
+                wide = self._wide[: len(block)].copy_(block)
+                self._gains -= wide.sum(0) - before[part].double().sum()
 
 
 class FacilityLocationOnDemand:
@@ -102,12 +105,13 @@ class FacilityLocationOnDemand:
         device = self._values.device
         asked = (torch.arange(self.rows) if rows is None else torch.from_numpy(rows)).to(device)
         found = torch.empty(len(asked), dtype=torch.float64, device=device)
-        for start in range(0, len(asked), self._step):
-            part = slice(start, start + self._step)
-            block = self._block[: len(asked[part])]
-            torch.index_select(self._values, 0, asked[part], out=block)
-            block.sub_(self._covered).clamp_(min=0)
-            torch.sum(self._wide[: len(block)].copy_(block), 1, out=found[part])
+        with _one_thread():
+            for start in range(0, len(asked), self._step):
+                part = slice(start, start + self._step)
+                block = self._block[: len(asked[part])]
+                torch.index_select(self._values, 0, asked[part], out=block)
+                block.sub_(self._covered).clamp_(min=0)
+                torch.sum(self._wide[: len(block)].copy_(block), 1, out=found[part])
         return found.numpy(force=True)
 
     def add(self, row: int) -> None:
@@ -227,3 +231,16 @@ class LogDeterminant:
 def sample_rows(rows: int, chosen: int, shortfall: float) -> int:
     """How many rows stochastic greedy looks at for each choice: ⌈(n/k) · ln(1/ε)⌉, at least 1, at most n."""
     return max(1, min(rows, math.ceil(rows / max(1, chosen) * math.log(1 / shortfall))))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU. A pass over a block takes microseconds; torch's threads wait for each other by
+    spinning, so that where another process has one of the cores, each pass takes as long as a time slice of it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -111,7 +111,7 @@ def choose(
     vectors = pool.vectors("embedding")
     by_uid = pool.frame["uid"].to_frame().with_row_index().sort("uid", maintain_order=True)
     known = by_uid["index"].to_numpy().astype(np.int64)
-    known = known[~np.isnan(vectors).any(axis=1)[known]]
+    known = known[~np.isnan(vectors[known]).any(axis=1)]
     if not len(known):
         raise DataError(f"none of the {pool.rows} rows has an embedding; an `embed` stage must come before.")
     vectors = unit_rows(vectors[known])
