@@ -107,9 +107,12 @@ def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
 
 
 def run_id(config: Config, ingest: Ingest) -> str:
-    """`<name>-<8 hex digits>` of the resolved configuration and the content of its inputs."""
+    """`<name>-<8 hex digits>` of the resolved configuration and the content of its inputs, methods' files included."""
     model = ModelHandle(config.model).identity() if config.model else None
-    return f"{config.name}-{fingerprint([dump_config(config), ingest.identity(), model])[:8]}"
+    methods = [method.identity() for entry in config.stages for method in entry.methods]
+    bounds = [entry.constraints and entry.constraints.with_files() for entry in config.stages]
+    ids = [each and each.model_dump(mode="json") for each in bounds]
+    return f"{config.name}-{fingerprint([dump_config(config), ingest.identity(), model, methods, ids])[:8]}"
 
 
 def _resolved(config: Config) -> dict[str, Any]:

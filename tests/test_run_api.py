@@ -180,3 +180,14 @@ def test_run_json_tells_where_the_run_came_from(run: curate.Run) -> None:
 def test_the_representation_names_the_stages(run: curate.Run) -> None:
     assert "tokenize" in run._repr_html_()
     assert "done" in repr(run)
+
+
+def test_a_file_that_a_method_reads_names_the_run(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path / "data")
+    barred = tmp_path / "barred.txt"
+    select = {"select": {"random": {"budget": 20}}, "constraints": {"exclude_file": str(barred)}}
+    names = []
+    for ids in ("nobody", "nobody\n", "chat:00001"):
+        barred.write_text(ids)
+        names.append(curate.run(configuration(pool, [select]), runs=tmp_path / "runs", runner="local").name)
+    assert names[0] == names[1] != names[2]
