@@ -37,14 +37,18 @@ def standing(run: Path, uids: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.
     """For each row, by its uid: its standing, and whether it was pruned.
 
     Standing: int64 [rows], 0 where the run selected the row, 1 where it knew it, 2 where the row is new.
-    Pruned: bool [rows], where the run pruned the row and all its exact copies.
+    Pruned: bool [rows], where the run pruned the row and all its exact copies that came to the same stage: a copy
+    that an earlier stage dropped as a duplicate saves no row.
     """
-    selection, dropped = (pl.read_parquet(file) for file in tables(run))
+    file, other_file = tables(run)
+    selection = pl.read_parquet(file, columns=["uid"])
+    dropped = pl.read_parquet(other_file, columns=["uid", "stage", "reason"])
     was_pruned = pl.col("reason").str.starts_with(PRUNED)
-    gone, other = dropped.filter(was_pruned), dropped.filter(~was_pruned)
-    selected, known = _among(uids, selection), _among(uids, other) | _among(uids, gone)
+    gone = dropped.filter(was_pruned)
+    beside = dropped.filter(~was_pruned).join(gone.select("stage").unique(), on="stage", how="semi")
+    selected, known = _among(uids, selection), _among(uids, dropped)
     level = np.where(selected, 0, np.where(known, 1, 2))
-    return level, _among(uids, gone) & ~selected & ~_among(uids, other)
+    return level, _among(uids, gone) & ~selected & ~_among(uids, beside)
 
 
 def _among(uids: pl.Series, table: pl.DataFrame) -> NDArray[np.bool_]:

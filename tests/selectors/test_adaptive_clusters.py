@@ -101,17 +101,19 @@ def test_reasons() -> None:
     assert chosen.dropped_reasons[1].endswith("1 of 4 rows kept, not drawn")
 
 
-def run_folder(folder: Path, selected: list[int], pruned: list[int], other: list[int]) -> Path:
+def run_folder(
+    folder: Path, selected: list[int], pruned: list[int], other: list[int], copies: Sequence[int] = ()
+) -> Path:
+    """As a run leaves it. copies: rows that a stage before the selection dropped."""
     folder.mkdir()
     pl.DataFrame({"uid": [f"uid-{row}" for row in selected]}).write_parquet(folder / "selection.parquet")
     reasons = ["pruned as redundant: cosine 1.0 to id-9, of the same cluster; must not"] * len(pruned)
     dropped = {
-        "uid": [f"uid-{row}" for row in pruned + other],
-        "reason": reasons + ["a 1, not drawn"] * len(other),
+        "uid": [f"uid-{row}" for row in [*pruned, *other, *copies]],
+        "stage": ["select"] * len(pruned + other) + ["clean"] * len(copies),
+        "reason": reasons + ["a 1, not drawn"] * len(other) + ["exact duplicate"] * len(copies),
     }
-    pl.DataFrame(dropped, schema={"uid": pl.String, "reason": pl.String}).write_parquet(
-        folder / "dropped.parquet"
-    )
+    pl.DataFrame(dropped, schema=dict.fromkeys(dropped, pl.String)).write_parquet(folder / "dropped.parquet")
     return folder
 
 
@@ -129,6 +131,12 @@ def test_a_copy_of_a_row_that_was_not_pruned_is_not_either(tmp_path: Path) -> No
     earlier = run_folder(tmp_path / "run", [0], [0, 1], [1])
     method = AdaptiveClusters(by=["a"], budget="100%", prune=0, low=0, high=1, earlier=earlier)
     assert len(method.select(pool([0] * 6)).kept) == 6
+
+
+def test_a_copy_that_a_cleaner_dropped_does_not_save_a_pruned_row(tmp_path: Path) -> None:
+    earlier = run_folder(tmp_path / "run", [0], [1], [], copies=[1])
+    method = AdaptiveClusters(by=["a"], budget="100%", prune=0, low=0, high=1, earlier=earlier)
+    assert sorted(method.select(pool([0] * 6)).kept.tolist()) == [0, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("known", ["selected", "dropped"])
