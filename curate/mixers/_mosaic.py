@@ -114,9 +114,11 @@ def exchange_of(messages: str, tools: str | None) -> Exchange | None:
     turns = orjson.loads(messages)
     if tools is not None or [turn["role"] for turn in turns] != ["user", "assistant"]:
         return None
+    if turns[1].get("train") is False:  # a user's turn may say so too: it is never trained on
+        return None
     for turn in turns:
         more = {key for key, value in turn.items() if value is not None} - {"role", "content", "train"}
-        if more or not isinstance(turn.get("content"), str) or turn.get("train") is False:
+        if more or not isinstance(turn.get("content"), str):
             return None
     return Exchange(*(turn["content"].strip() for turn in turns))
 

@@ -143,6 +143,14 @@ def test_a_turn_that_says_more_than_its_content_is_no_part() -> None:
     assert exchange_of(json.dumps(turns), None) is None
 
 
+def test_a_turn_of_the_user_may_say_that_it_is_not_trained_on() -> None:
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    turns[0]["train"], turns[1]["train"] = False, True
+    assert exchange_of(json.dumps(turns), None) == Exchange("u", "a")
+    turns[1]["train"] = False
+    assert exchange_of(json.dumps(turns), None) is None
+
+
 def pool(rows: int, tokens: int = 40, seed: int = 0, multi_turn: int = 0) -> Pool:
     """Rows of one exchange, and some of two."""
     once = [
