@@ -83,6 +83,12 @@ def pieces_of(
     tokens = np.append(pool.counts("tokens"), 0)[np.minimum(draws, pool.rows)]
     starts = table["start"].fill_null(0).to_numpy()
     lengths = table["length"].fill_null(pl.Series(tokens)).to_numpy()
+    of_composed = np.flatnonzero((draws >= pool.rows) & (table["length"].fill_null(0) > 0).to_numpy())
+    if len(of_composed):
+        raise DataError(
+            f"{file}: a composed example is trained on whole. Draw {of_composed[0]} has a `length`; leave `start` and "
+            "`length` empty."
+        )
     halves = (table["start"].is_null() != table["length"].is_null()).to_numpy()
     wrong = halves | ((draws < pool.rows) & ((lengths < 1) | (starts + lengths > tokens)))
     if wrong.any():

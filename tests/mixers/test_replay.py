@@ -147,6 +147,20 @@ def test_a_file_that_is_no_schedule_of_the_rows_is_refused(tmp_path: Path, text:
         written(tmp_path, text).mix(POOL)
 
 
+def test_a_piece_of_a_composed_example_is_refused(tmp_path: Path) -> None:
+    save(Schedule(np.array([6]), ["x"], composed=(Composed(TURNS, np.array([0])),)), tmp_path)
+    with pytest.raises(DataError, match="trained on whole. Draw 1 has a `length`"):
+        written(tmp_path, "uid,phase,composed,start,length\na,x,,,\n,x,0,0,4\n").mix(POOL)
+
+
+def test_composed_examples_stand_beside_pieces(tmp_path: Path) -> None:
+    save(Schedule(np.array([6]), ["x"], composed=(Composed(TURNS, np.array([0])),)), tmp_path)
+    found = written(tmp_path, "uid,phase,composed,start,length\nc,x,,8,16\n,x,0,,\n").mix(POOL)
+    again = Replay(schedule=save(found, tmp_path)).mix(POOL)
+    assert same(again, found)
+    assert found.draws.tolist() == [2, 6]
+
+
 def test_a_composed_example_that_is_not_there_is_refused(tmp_path: Path) -> None:
     save(Schedule(np.array([6]), ["x"], composed=(Composed(TURNS, np.array([0])),)), tmp_path)
     with pytest.raises(DataError, match="of 2 examples. It has 1"):
