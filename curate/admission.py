@@ -27,11 +27,13 @@ Verdict = Literal["yes", "later", "never"]
 class _Bound:
     """A maximum or a minimum of a group of a column.
 
-    label: as in reasons. weights: what each row counts, None for 1. held: so far.
+    label: as in reasons. column: what is counted of each row (`supervised_tokens`), None where rows are. weights: what
+    each row counts, None for 1. held: so far.
     """
 
     label: str
     limit: int
+    column: str | None
     weights: Sequence[int] | None
     held: int = 0
 
@@ -64,13 +66,15 @@ class Admission:
     def __init__(self, pool: "Pool", budget: Budget) -> None:
         constraints = pool.constraints or Constraints.model_construct()
         self._pool, self._budget = pool, budget
-        self._counts = None if budget.column is None else pool.counts(budget.column).tolist()
+        self._by_column: dict[str, Sequence[int]] = {}
+        self._counts = self._weights(budget.column)
         self._limit = _limit(pool, budget)
         self._spent, self._full = 0, False
         self._chosen: set[int] = set()
         self._most = [self._bounds("max_per", *each) for each in constraints.max_per.items()]
         self._least = [self._bounds("min_per", *each) for each in constraints.min_per.items()]
-        self._lacking = {id(bound): bound for bounds in self._least for bound in bounds.of.values()}
+        every = [bound for bounds in self._least for bound in bounds.of.values()]
+        self._lacking = {id(bound): bound for bound in every if bound.limit > 0}
         self._check_minimums()
         self.include = _rows_of(pool, constraints.include)
         for row in self.include.tolist():
@@ -212,8 +216,18 @@ class Admission:
         }
         return _Bounds(groups.labels.tolist(), of)
 
-    def _resolved(self, kind: str, column: str, bound: Budget) -> tuple[int, Sequence[int] | None]:
-        """The bound as a number, and what each row counts."""
+    def _weights(self, column: str | None) -> Sequence[int] | None:
+        """What each row counts; the same list for every bound that counts it."""
+        if column is None:
+            return None
+        if column not in self._by_column:
+            self._by_column[column] = self._pool.counts(column).tolist()
+        return self._by_column[column]
+
+    def _resolved(
+        self, kind: str, column: str, bound: Budget
+    ) -> tuple[int, str | None, Sequence[int] | None]:
+        """The bound as a number, what it counts, and what each row counts."""
         if bound.is_share:
             if bound.unit != "rows":
                 raise ConfigError(
@@ -225,17 +239,13 @@ class Admission:
                     f"constraints.{kind}.{column}: {bound} is a share of the selection's budget, and there is none. "
                     "Give a number of rows."
                 )
-            share = bound.share_of(self._limit)
-            return (share, self._counts)
-        weights = None if bound.column is None else self._pool.counts(bound.column).tolist()
-        return int(bound.amount), weights
+            return bound.share_of(self._limit), self._budget.column, self._counts
+        return int(bound.amount), bound.column, self._weights(bound.column)
 
     def _check_minimums(self) -> None:
         """The minimums of one column must fit into the budget together, where they are in its unit."""
         for bounds in self._least:
-            same = [
-                bound for bound in bounds.of.values() if (bound.weights is None) == (self._counts is None)
-            ]
+            same = [bound for bound in bounds.of.values() if bound.column == self._budget.column]
             total = sum(bound.limit for bound in same)
             if self._limit is not None and total > self._limit:
                 raise DataError(

@@ -54,3 +54,28 @@ def test_a_share_that_is_no_token() -> None:
     assert admission.spent
     with pytest.raises(DataError, match="must hold the first row"):
         admission.check()
+
+
+def test_a_minimum_that_comes_to_no_row_asks_for_none() -> None:
+    pool = limited(POOL, min_per={"source": "20%"})
+    assert pool.admission(Budget(2)).walk(np.arange(5)).tolist() == [0, 1]
+
+
+def test_a_minimum_in_characters_is_not_added_up_with_a_budget_in_tokens() -> None:
+    frame = POOL.frame.with_columns(supervised_characters=np.full(5, 100))
+    pool = limited(replace(POOL, frame=frame), min_per={"source": {"code": "100 characters"}})
+    assert pool.admission(Budget(8, "tokens")).walk(np.arange(5)).tolist() == [0, 2]
+
+
+def test_the_counts_are_read_once_however_many_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    counts = Pool.counts
+
+    def counted(pool: Pool, column: str) -> np.ndarray:
+        read.append(column)
+        return counts(pool, column)
+
+    monkeypatch.setattr(Pool, "counts", counted)
+    pool = limited(POOL, max_per={"source": "8 tokens"}, min_per={"source": "4 tokens"})
+    assert pool.admission(Budget(3)).walk(np.arange(5)).tolist() == [0, 1, 2]
+    assert read == ["supervised_tokens"]

@@ -113,7 +113,7 @@ def _with_remark() -> pl.Expr:
 
 
 def _excluded(frame: pl.DataFrame, limits: Constraints | None) -> pl.Series:
-    """Which rows must not be kept, Boolean [rows]. Raises DataError for ids that no row has."""
+    """Which rows must not be kept, Boolean [rows]. Ids that no row has, dropped before perhaps, exclude none."""
     nothing = pl.Series(np.zeros(frame.height, dtype=np.bool_))
     if limits is None or not limits.exclude:
         return nothing
