@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curate.errors import DataError
 from curate.numerics.law_fitting import Fit, refit
@@ -22,6 +23,9 @@ from curate.numerics.seeds import derive
 STEPS = 2000
 GAP = 1e-11
 """Of the loss: where a search ends."""
+
+REDRAWS = 1000
+"""Resamples of too few different runs that are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +172,11 @@ def intervals(
 ) -> Intervals:  # fmt: skip
     """Percentile intervals by the bootstrap over runs: they are drawn with replacement and all laws refitted.
 
-    fits: one per law of the objective, of the same runs; a resample draws the same runs for all. One with fewer
-    different runs than parameters, which many laws fit exactly, is drawn again. `weights`: of each resample's own
-    optimum; `loss`: of each resample's law at the optimum found; `run`: the same with the leave-one-out error of a
-    random run. With little more runs than parameters the intervals are too narrow (benchmarks/mixture_laws.py).
+    fits: one per law of the objective, of the same runs; a resample draws the same runs for all, at least as many
+    different ones as a law has parameters, for fewer many laws fit exactly (`resampled`). `weights`: of each
+    resample's own optimum; `loss`: of each resample's law at the optimum found; `run`: the same with the
+    leave-one-out error of a random run. With little more runs than parameters the intervals are too narrow
+    (benchmarks/mixture_laws.py).
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -183,9 +188,7 @@ def intervals(
     weights, losses, runs = np.empty((resamples, k)), np.empty(resamples), np.empty(resamples)
     with threadpool_limits(limits=1, user_api="blas"):
         for resample in range(resamples):
-            drawn = generator.integers(0, count, count)
-            while len(np.unique(points[drawn])) < needed:
-                drawn = generator.integers(0, count, count)
+            drawn = resampled(points, needed, generator)
             laws = tuple(refit(fit.law, fit.runs.of(drawn)) for fit in fits)
             other = replace(objective, laws=laws)
             weights[resample] = best_mixture(other, least, most, starts, gap=1e-7).mixture
@@ -199,6 +202,24 @@ def intervals(
         loss=_pair(np.quantile(losses, tails)),
         run=_pair(np.quantile(runs, tails)),
     )
+
+
+def resampled(points: NDArray[np.int64], needed: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Runs drawn with replacement, as many as there are, at least `needed` different ones; places, int64 [runs].
+
+    points: int64 [runs], equal for equal runs, of at least `needed` different ones. What has fewer is drawn again.
+    Where that is hopeless, as there are many parameters and hardly more runs, one run of each of `needed` points is
+    certain, and only the others are drawn with replacement.
+    """
+    count = len(points)
+    for _ in range(REDRAWS):
+        drawn = generator.integers(0, count, count)
+        if len(np.unique(points[drawn])) >= needed:
+            return drawn
+    order = generator.permutation(count)
+    one_of_each = order[np.unique(points[order], return_index=True)[1]]
+    certain = generator.permutation(one_of_each)[:needed]
+    return np.concatenate([certain, generator.integers(0, count, count - needed)])
 
 
 def _pair(values: Floats) -> tuple[float, float]:
