@@ -5,8 +5,8 @@ punctuation; whitespace separates. Its n-grams are the words and all runs of 2 t
 mix(Σ_i T[byte_i]·P^i mod 2^64) with a random table T, that of a run is mix(P·hash of the run without its last word +
 hash of the last word); the bucket is the hash modulo the number of buckets. The same on every machine.
 
-O(bytes); about 50 bytes of memory per byte of a block, and blocks are 2 MiB of text. Not safe against texts that
-are made to collide.
+O(bytes); about 50 bytes of memory per byte of a block, and blocks are 2 MiB of text; a longer text is a block of its
+own. Not safe against texts that are made to collide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curate.numerics.shingles import mix
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
-_BLOCK_CHARACTERS = 1 << 21
+_BLOCK_BYTES = 1 << 21
 _TABLE = mix(np.arange(1, 257, dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93))
 _SPACE, _WORD, _PUNCTUATION = range(3)
 
@@ -59,7 +59,10 @@ def bucket_sums(
 
 def ngram_hashes(texts: Sequence[str], n: int) -> list[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
     """The hashes of the texts' 1-grams, 2-grams, … n-grams, uint64 [n-grams], and the text of each, int64."""
-    encoded = [text.lower().encode() for text in texts]
+    return _hashes([text.lower().encode() for text in texts], n)
+
+
+def _hashes(encoded: Sequence[bytes], n: int) -> list[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
     block = np.frombuffer(b" ".join([*encoded, b""]), dtype=np.uint8)
     kinds = _KINDS[block]
     is_start = kinds != _SPACE
@@ -90,12 +93,12 @@ def _hashed(
     texts: Sequence[str], n: int, buckets: int
 ) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.int64]]]:
     """Blocks of texts, with the bucket of each n-gram and its text's place in the block."""
-    first = 0
-    while first < len(texts):
-        after, held = first, 0
-        while after < len(texts) and (after == first or held + len(texts[after]) <= _BLOCK_CHARACTERS):
-            held += len(texts[after])
-            after += 1
-        for hashes, owners in ngram_hashes(texts[first:after], n):
-            yield slice(first, after), (hashes % np.uint64(buckets)).astype(np.int64), owners
-        first = after
+    first, held, encoded = 0, 0, list[bytes]()
+    for place in range(len(texts) + 1):
+        text = texts[place].lower().encode() if place < len(texts) else b""
+        if encoded and (place == len(texts) or held + len(text) > _BLOCK_BYTES):
+            for hashes, owners in _hashes(encoded, n):
+                yield slice(first, place), (hashes % np.uint64(buckets)).astype(np.int64), owners
+            first, held, encoded = place, 0, []
+        held += len(text)
+        encoded.append(text)

@@ -33,7 +33,7 @@ from curate.selector import Pool, Selection, Selector
 from curate.selectors._reasons import after, mask
 from curate.selectors._vectors import texts_of
 
-_SLICE_ROWS = 16384
+_SLICE_ROWS = 2048
 
 
 class ImportanceResampling(Selector):
@@ -94,8 +94,10 @@ class ImportanceResampling(Selector):
 
     def _counts(self, rows: pl.DataFrame) -> NDArray[np.int64]:
         """How many n-grams of the rows fall into each bucket, int64 [buckets]."""
-        every = [bucket_counts(texts, self.ngrams, self.buckets) for texts in _texts(rows)]
-        return np.sum(every, axis=0, dtype=np.int64) + np.zeros(self.buckets, dtype=np.int64)
+        counts = np.zeros(self.buckets, dtype=np.int64)
+        for texts in _texts(rows):
+            counts += bucket_counts(texts, self.ngrams, self.buckets)
+        return counts
 
     def _shares(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """The smoothed share of each bucket, float64 [buckets]."""

@@ -1,6 +1,7 @@
 """Hashed n-grams: words, their runs, and buckets."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -69,11 +70,21 @@ def test_blocks_do_not_change_counts_and_sums(block: int, monkeypatch: pytest.Mo
     texts = ["a b c", "", "a a", " , ", "b c d e f"]
     weights = np.random.default_rng(0).normal(size=50)
     counts, (sums, sizes) = bucket_counts(texts, 2, 50), bucket_sums(texts, 2, weights)
-    monkeypatch.setattr(hashed_ngrams, "_BLOCK_CHARACTERS", block)
+    monkeypatch.setattr(hashed_ngrams, "_BLOCK_BYTES", block)
     assert bucket_counts(texts, 2, 50).tolist() == counts.tolist()
     again = bucket_sums(texts, 2, weights)
     assert again[0].tolist() == sums.tolist()
     assert again[1].tolist() == sizes.tolist() == [5, 0, 3, 1, 9]
+
+
+@pytest.mark.parametrize("text", ["abcd efgh ", "数据选择 方法 "])
+def test_memory_is_of_a_block_in_bytes_however_many_a_character_takes(text: str) -> None:
+    texts = [text * 100] * (3_000_000 // len(text * 100))
+    tracemalloc.start()
+    bucket_counts(texts, 2, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 128 * 2**20
 
 
 def test_sums_are_of_the_counts() -> None:
