@@ -27,6 +27,7 @@ from curate.errors import ConfigError, CurateError, DataError
 from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import DRAWS, Deck, mixture
 from curate.mixers._mixture_runs import COLUMNS, RunTable, read_runs
+from curate.mixers.weights import Weight
 from curate.model.folders import file_hash
 from curate.numerics.law_fitting import Fit, fit_law
 from curate.numerics.law_optimum import Objective, Optimum, best_mixture, intervals
@@ -35,7 +36,6 @@ from curate.numerics.mixture_laws import Law
 from curate.numerics.seeds import derive
 from curate.selector import Pool, column_of
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
