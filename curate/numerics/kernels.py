@@ -3,9 +3,9 @@
 s_ij = max(0, cos(x_i, x_j)), in [0, 1]; s_ii = 1. Opposed rows count as unrelated (0) and not as less than that:
 so no gain of facility location is negative, and rows at a right angle owe each other nothing.
 
-Every similarity is rounded to a whole multiple of 2⁻²³ (1.2e-7, the rounding of the products that it comes from).
-Differences of such numbers are exact in float32 and sums of up to 2³⁰ of them exact in float64. Hence a gain depends
-on the kernel alone: not on blocks, threads, the device, or on how it was reached.
+Every similarity is rounded to a whole multiple of 2⁻¹⁶ (1.5e-5; embeddings mean less than that). Sums of 256 such
+numbers are exact in float32, and of any number of them in float64. Hence a gain depends on the kernel alone: not on
+blocks, threads, the device, or how it was reached; and copies of a row are alike although products round.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from curate.errors import DataError
 
 GIB = 2**30
-PRODUCT_ROWS = 256
+EXACT_ROWS = 256
+"""So many similarities add up exactly in float32."""
+PRODUCT_ROWS = 512
 """Rows of a block of products."""
 SEARCH_ROWS = 4096
 """Rows of a search for neighbours."""
@@ -51,7 +53,7 @@ class DenseKernel:
     """All n × n similarities, float32, on a device. 4n² bytes."""
 
     def __init__(self, values: torch.Tensor) -> None:
-        """values: float32 [rows, rows], symmetric, whole multiples of 2⁻²³ in [0, 1]."""
+        """values: float32 [rows, rows], symmetric, whole multiples of 2⁻¹⁶ in [0, 1]."""
         self.values = values
 
     @property
@@ -66,8 +68,10 @@ class DenseKernel:
 
     def sums(self) -> NDArray[np.float64]:
         """Σ_i s_ij of each row j, float64 [rows]."""
-        parts = [self.values[part].double().sum(1) for part in _parts(self.rows, PRODUCT_ROWS)]
-        return _numpy(torch.cat(parts))
+        total = torch.zeros(self.rows, dtype=torch.float64, device=self.values.device)
+        for part in _parts(self.rows, EXACT_ROWS):
+            total += self.values[part].sum(0)
+        return _numpy(total)
 
     def diagonal(self) -> NDArray[np.float32]:
         """s_ii, float32 [rows]."""
@@ -82,7 +86,7 @@ class SparseKernel:
     """The similarities of near neighbours, by rows; all others count as 0. 8 bytes each.
 
     starts: int64 [rows + 1]; columns: int32 [held], ascending in a row; values: float32 [held], symmetric, whole
-    multiples of 2⁻²³ in [0, 1]. Row i holds columns[starts[i] : starts[i + 1]].
+    multiples of 2⁻¹⁶ in [0, 1]. Row i holds columns[starts[i] : starts[i + 1]].
     """
 
     def __init__(
@@ -149,11 +153,11 @@ def dense_kernel(vectors: NDArray[np.float32], max_bytes: float, device: str = "
             f"{max_bytes / GIB:g}. Raise it, or write `kernel: sparse`."
         )
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    values = torch.empty(rows, rows, device=device)
+    values = _empty(rows, device)
     for part in _parts(rows, PRODUCT_ROWS):
         ahead = values[part, part.start :]
         torch.mm(points[part], points[part.start :].T, out=ahead)
-        ahead.add_(1).clamp_(1, 2).sub_(1)  # between 1 and 2, neighbouring float32 lie 2⁻²³ apart
+        ahead.add_(128).clamp_(128, 129).sub_(128)  # from 128 to 256, neighbouring float32 lie 2⁻¹⁶ apart
         width = part.stop - part.start
         own = ahead[:, :width]
         own.copy_(own.triu(1) + own.triu(1).T)
@@ -181,7 +185,7 @@ def sparse_kernel(
     found, similarity = nearest(vectors, min(neighbours, rows), device)
     row = np.repeat(np.arange(rows, dtype=np.int64), found.shape[1])
     other = found.ravel().astype(np.int64)
-    flat = (np.clip(similarity.ravel() + np.float32(1), 1, 2) - np.float32(1)).astype(np.float32)
+    flat = np.clip(similarity.ravel() + np.float32(128), 128, 129) - np.float32(128)
     pairs = (row != other) & (flat > 0)
     low, high = np.minimum(row, other)[pairs], np.maximum(row, other)[pairs]
     key, first = np.unique(low * rows + high, return_index=True)
@@ -236,3 +240,10 @@ def _parts(rows: int, step: int) -> Iterator[slice]:
 
 def _numpy(tensor: torch.Tensor) -> NDArray:  # type: ignore[type-arg]
     return tensor.cpu().numpy()
+
+
+def _empty(rows: int, device: str) -> torch.Tensor:
+    """float32 [rows, rows]. NumPy asks the system for large pages, torch does not; rows here and there come quicker."""
+    if device == "cpu":
+        return torch.from_numpy(np.empty((rows, rows), dtype=np.float32))
+    return torch.empty(rows, rows, device=device)

@@ -197,6 +197,14 @@ def test_lazy_looks_at_few_rows_again() -> None:
     assert 400 < found.evaluations < 400 * 12
 
 
+def test_a_bound_is_the_gain_when_the_row_was_last_looked_at() -> None:
+    objective = CASES["facility location, on demand"].make(points(60))
+    before = objective.gains()
+    found = lazy_greedy(objective, Rules(20))
+    left = np.setdiff1d(np.arange(60), found.rows)
+    assert (found.bounds[left] < before[left]).sum() > 10
+
+
 DUPLICATES_AND_ONE = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
 
 

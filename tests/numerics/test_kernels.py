@@ -12,7 +12,7 @@ from curate.numerics.kernels import DenseKernel, dense_kernel, nearest, sparse_k
 from curate.numerics.kmeans import unit_rows
 
 LIMIT = 2.0**30
-GRID = 2.0**23
+GRID = 2.0**16
 
 
 def points(rows: int, width: int = 6, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def values(kernel: DenseKernel) -> np.ndarray:
 @pytest.mark.parametrize("rows", [1, 7, 1100])
 def test_dense_holds_the_cosines_that_are_positive(rows: int) -> None:
     vectors = points(rows)
-    np.testing.assert_allclose(values(dense_kernel(vectors, LIMIT)), cosines(vectors), atol=3e-7)
+    np.testing.assert_allclose(values(dense_kernel(vectors, LIMIT)), cosines(vectors), atol=1e-5)
 
 
 def test_dense_is_symmetric_to_the_last_bit() -> None:
@@ -82,7 +82,7 @@ def test_sparse_holds_what_either_row_counts_among_its_nearest(rows: int, neighb
     held = np.eye(rows, dtype=np.bool_)
     np.put_along_axis(held, near, True, axis=1)
     found = values(sparse_kernel(vectors, neighbours, LIMIT).dense())
-    np.testing.assert_allclose(found, np.where(held | held.T, whole, 0), atol=3e-7)
+    np.testing.assert_allclose(found, np.where(held | held.T, whole, 0), atol=1e-5)
     assert np.array_equal(found, found.T)
 
 
@@ -125,7 +125,7 @@ def test_sparse_takes_no_more_than_is_announced() -> None:
 def test_on_a_gpu_as_on_the_cpu() -> None:
     vectors = points(1100, 64)
     np.testing.assert_allclose(
-        dense_kernel(vectors, LIMIT, "cuda").values.cpu().numpy(), cosines(vectors), atol=1e-6
+        dense_kernel(vectors, LIMIT, "cuda").values.cpu().numpy(), cosines(vectors), atol=1e-5
     )
     here, there = (sparse_kernel(vectors, 12, LIMIT, device) for device in ("cpu", "cuda"))
     assert np.array_equal(here.columns, there.columns)
