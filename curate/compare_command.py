@@ -34,6 +34,10 @@ def compare(
     """
     if len(compared) == 1 and Path(compared[0]).suffix in (".yaml", ".yml"):
         finished = _run(Path(compared[0]), overrides or [], runs, runner, as_json)
+        if not (finished.path / "comparison.json").exists():
+            raise ConfigError(
+                "compare: `stop_after` ends the list before its end, so nothing was compared. Remove it."
+            )
         told = json.loads((finished.path / "comparison.json").read_bytes())
         if as_json:
             print(json.dumps(told, indent=1))
@@ -69,13 +73,14 @@ def _run(config: Path, overrides: list[str], runs: Path, runner: RunnerName, as_
 
 def print_comparison(told: dict[str, Any], folder: Path) -> None:
     """Print the table of a comparison, and its verdicts."""
-    from curate.comparison import HEAD, cells
+    from curate.comparison import HEAD, cells, tables
 
     console = Console()
-    table = Table(*HEAD, box=None)
-    for summary in told["summaries"]:
-        table.add_row(*cells(summary))
-    console.print(table)
+    for title, summaries in tables(told):
+        table = Table(*HEAD, box=None, title=title)
+        for summary in summaries:
+            table.add_row(*cells(summary))
+        console.print(table)
     for verdict in told["verdicts"]:
         console.print(verdict, highlight=False)
     console.print(f"{folder / 'comparison.md'}", highlight=False)

@@ -26,8 +26,8 @@ Kind = Literal["method", "baseline", "matched"]
 FILE, TABLE = "comparison.json", "comparison.md"
 REFERENCES = ("random", "lengths", "full")
 HEAD = (
-    "budget", "method", "loss", "95 %", "against random", "against its lengths", "rows", "noise", "nearest",
-    "scoring tokens", "scoring s", "training s",
+    "budget", "method", "loss", "95 %", "against random", "against its lengths", "rows", "trained tokens", "noise",
+    "nearest", "scoring tokens", "scoring s", "training s",
 )  # fmt: skip
 """Columns of the table; differences with Student's 95 % interval."""
 
@@ -156,6 +156,7 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for each in outcomes:
         groups.setdefault((each.cell.model, each.cell.budget), []).append(each)
+    models = dict.fromkeys(each.cell.model for each in outcomes)
     summaries = [
         _summary(model, budget, name, inside)
         for (model, budget), inside in groups.items()
@@ -164,7 +165,11 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "unit": "nats per supervised token, held out, mean over sources",
         "summaries": summaries,
-        "verdicts": [verdict(each) for each in summaries if each["kind"] == "method"],
+        "verdicts": [
+            f"{each['model']}: {verdict(each)}" if len(models) > 1 else verdict(each)
+            for each in summaries
+            if each["kind"] == "method"
+        ],
         "outcomes": [asdict(each) for each in outcomes],
     }
 
@@ -188,7 +193,7 @@ def _summary(model: str, budget: str, name: str, inside: Sequence[Outcome]) -> d
         "kind": first.cell.kind,
         "seeds": sorted(mine),
         "loss": float(losses.mean()),
-        "interval": list(bootstrap_interval(losses, 0)),
+        "interval": _bootstrap(losses),
         "before": first.before,
         "sources": {source: _mean(each.sources[source] for each in mine.values()) for source in first.sources},
         **{
@@ -203,13 +208,17 @@ def _summary(model: str, budget: str, name: str, inside: Sequence[Outcome]) -> d
 
 
 def difference(found: NDArray[np.float64]) -> dict[str, Any]:
-    """Of paired differences, float64 [seeds]: mean, both 95 % intervals, sign test, and whether it is shown."""
-    bootstrap, student = bootstrap_interval(found, 0), t_interval(found)
-    shown = student is not None and all(low > 0 or high < 0 for low, high in (bootstrap, student))
+    """Of paired differences, float64 [seeds]: mean, both 95 % intervals, sign test, and whether it is shown.
+
+    One seed has no interval (None), and shows nothing.
+    """
+    bootstrap, student = _bootstrap(found), t_interval(found)
+    intervals = [each for each in (bootstrap, student) if each is not None]
+    shown = len(intervals) == 2 and all(low > 0 or high < 0 for low, high in intervals)
     return {
         "values": found.tolist(),
         "mean": float(found.mean()),
-        "interval": list(bootstrap),
+        "interval": bootstrap,
         "t_interval": None if student is None else list(student),
         "sign_test_p": sign_test(found),
         "shown": shown,
@@ -232,22 +241,35 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 
 def markdown(told: Mapping[str, Any]) -> str:
-    """The report as a table and sentences."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    lines += [f"| {' | '.join(cells(each))} |" for each in told["summaries"]]
-    return "\n".join([*lines, "", *(f"- {each}" for each in told["verdicts"]), ""])
+    """The report as a table, one for each model, and sentences."""
+    lines: list[str] = []
+    for title, summaries in tables(told):
+        lines += [] if title is None else [f"{title}:", ""]
+        lines += [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+        lines += [*(f"| {' | '.join(cells(each))} |" for each in summaries), ""]
+    return "\n".join([*lines, *(f"- {each}" for each in told["verdicts"]), ""])
+
+
+def tables(told: Mapping[str, Any]) -> list[tuple[str | None, list[Mapping[str, Any]]]]:
+    """The summaries of each table, with the model as its title; None where there is one model."""
+    models = list(dict.fromkeys(each["model"] for each in told["summaries"]))
+    return [
+        (model if len(models) > 1 else None, [each for each in told["summaries"] if each["model"] == model])
+        for model in models
+    ]
 
 
 def cells(summary: Mapping[str, Any]) -> list[str]:
     """A summary as a line of a table under HEAD."""
-    low, high = summary["interval"]
+    interval = summary["interval"]
     return [
         summary["budget"],
         summary["method"],
         f"{summary['loss']:.4f}",
-        f"{low:.4f} to {high:.4f}",
+        "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
         *(_difference_text(summary["differences"].get(name)) for name in ("random", "lengths")),
         f"{summary['rows']:.0f}",
+        f"{summary['supervised_tokens']:,.0f}",
         "-" if summary["noise"] is None else f"{summary['noise']:.1%}",
         "-" if summary["nearest_distance"] is None else f"{summary['nearest_distance']:.3f}",
         f"{summary['scoring_tokens']:,.0f}",
@@ -262,6 +284,11 @@ def _difference_text(found: Mapping[str, Any] | None) -> str:
     student = found["t_interval"]
     around = "" if student is None else f" ({student[0]:+.3f} to {student[1]:+.3f})"
     return f"{found['mean']:+.3f}{around}"
+
+
+def _bootstrap(values: NDArray[np.float64]) -> list[float] | None:
+    """The 95 % interval of the mean, [low, high]; None for a single value, which has no spread."""
+    return list(bootstrap_interval(values, 0)) if len(values) > 1 else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -4,15 +4,16 @@ Every cell is a run of its own, of the same pool, held-out rows, scores and trai
 seed computes only what is new. All train on equal supervised tokens (the budget, to within a row) in equally many
 optimizer steps (`train.steps_per_epoch`). Beside the methods stand, drawn from the rows that the methods choose from,
 `random` and, for each method, a length-matched random subset; and `full`: the pool before any stage, shuffled, cut at
-the same tokens. A seed draws selection, mixture and training anew (`trial`). What is found stands in the comparison's
-own folder, in comparison.json and comparison.md; the list's own `select` is run too, by itself.
+the same tokens. Constraints beside the exchanged `select` bind the methods alone. A seed draws selection, mixture and
+training anew (`trial`). What is found stands in the comparison's own folder, in comparison.json and comparison.md;
+the list's own `select` is run too, by itself.
 
 Source: paired repeats against random subsets, as Xia et al., "Rethinking data selection at scale", 2024, ask for.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
@@ -37,6 +38,8 @@ from curate.view import View
 from pipelines.straight import Straight
 
 Baseline = Literal["random", "length_matched_random", "full"]
+MATCHED = "{}, lengths"
+"""Name of the length-matched subset of a method."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ class Compare(Pipeline):
         min_length=1,
         description='supervised tokens that each selection may have: ["3000 tokens", "1M tokens"]',
     )
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="one repeat of all for each")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0, 1, 2), min_length=1, description="one repeat of all for each"
+    )
     baselines: tuple[Baseline, ...] = Field(
         default=("random", "length_matched_random", "full"), description="what stands beside the methods"
     )
@@ -82,7 +87,14 @@ class Compare(Pipeline):
             for index, budget in enumerate(self.budgets)
             if budget.unit != "tokens" or budget.is_share
         ]
+        for key, listed in (("budgets", self.budgets), ("seeds", self.seeds), ("models", self.models)):
+            twice = [index for index, each in enumerate(listed) if each in listed[:index]]
+            found += [Problem((key, index), "is listed twice. Remove one.") for index in twice]
         for name, written in self.methods.items():
+            if name in ("random", "full") or name.endswith(MATCHED.format("")):
+                found.append(
+                    Problem(("methods", name), f"`{name}` is the name of a baseline. Choose another.", True)
+                )
             try:
                 selector_of(written, self.budgets[0], registry_in(info))
             except ValidationError as error:
@@ -103,7 +115,9 @@ class Compare(Pipeline):
         return Straight().run(config, engine)
 
     def conclude(self, config: Config, run: Run, again: Callable[[Config], Run]) -> None:
-        """Run every cell; write what is found after each."""
+        """Run every cell; write what is found after each. Nothing where the list itself stops before its end."""
+        if config.stop_after is not None and config.stop_after < len(config.stages):
+            return
         noise = None if self.noise is None else f"meta.{self.noise}"
         comparison = Comparison(run.path, noise)
         for trial in self._trials(config):
@@ -122,6 +136,16 @@ class Compare(Pipeline):
                 "compare: `train` needs `steps_per_epoch`, so that every selection is trained in equally many steps."
             )
         place = len(kinds) - 1 - kinds[::-1].index("select")
+        if config.stages[place].constraints is not None and "length_matched_random" in self.baselines:
+            raise ConfigError(
+                "compare: `length_matched_random` would match what a method chooses without the `constraints` of the "
+                "`select`. Remove one: `baselines: [random, full]`, or the constraints."
+            )
+        if self.noise is not None and not any(self.noise in source.metadata for source in config.sources):
+            raise ConfigError(
+                f"compare: `noise` must be a metadata field of a source. Got {self.noise}. Add `metadata: "
+                f"[{self.noise}]` to every source that has it."
+            )
         for model in self.models or (config.model,):
             yield from self._of_model(config.model_copy(update={"model": model}), place)
 
@@ -138,13 +162,19 @@ class Compare(Pipeline):
                     yield _trial(config, place, name, method, budget, seed, "method")
                     if "length_matched_random" in self.baselines:
                         matched = LengthMatchedRandom(like=method)
-                        yield _trial(config, place, f"{name}, lengths", matched, budget, seed, "matched")
+                        yield _trial(config, place, MATCHED.format(name), matched, budget, seed, "matched")
 
 
 def selector_of(written: Any, budget: Budget, registry: Registry) -> Selector:
     """A selector as it is written, with the budget. Raises pydantic's ValidationError at the user's keys."""
-    name, fields = (written, {}) if isinstance(written, str) else next(iter(dict(written).items()), ("", {}))
-    given = {name: {**(fields or {}), "budget": str(budget)}}
+    given = {written: None} if isinstance(written, str) else written
+    if isinstance(given, Mapping) and len(given) == 1:
+        ((name, fields),) = given.items()
+        if isinstance(fields, Mapping) and "budget" in fields:
+            problem = Problem((name, "budget"), "must be left out: each of `budgets` is set in turn.", True)
+            raise phrases.raised([problem], "compare")
+        if fields is None or isinstance(fields, Mapping):
+            given = {name: {**(fields or {}), "budget": str(budget)}}
     selector = read_method("selectors", given, registry)
     assert isinstance(selector, Selector)
     return selector
@@ -160,7 +190,7 @@ def _trial(
     kind: Kind,
 ) -> _Trial:
     entry = config.stages[place]
-    limits = entry.constraints if selector.takes_constraints and kind == "method" else None
+    limits = entry.constraints if kind == "method" else None
     chosen = StageEntry(kind="select", methods=(selector,), resources=entry.resources, constraints=limits)
     stages = (*config.stages[:place], chosen, *config.stages[place + 1 :])
     return _Trial(_cell(config, name, kind, budget, seed), _straight(config, stages, seed))
@@ -175,7 +205,16 @@ def _full(config: Config, budget: Budget, seed: int) -> _Trial:
 
 
 def _cell(config: Config, name: str, kind: Kind, budget: Budget, seed: int) -> Cell:
-    return Cell(name, kind, config.model.path if config.model else "", str(budget), seed)
+    return Cell(name, kind, _label(config.model), str(budget), seed)
+
+
+def _label(model: ModelSpec | None) -> str:
+    """A model's path, and what else is set of it: two may differ in their adapter alone."""
+    if model is None:
+        return ""
+    set_beside = model.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
+    more = ", ".join(f"{name} {value}" for name, value in set_beside.items())
+    return f"{model.path} ({more})" if more else model.path
 
 
 def _straight(config: Config, stages: tuple[StageEntry, ...], seed: int) -> Config:

@@ -10,7 +10,7 @@ from pools import configuration, write_pool
 
 import curate
 from curate.cli import main
-from curate.comparison import difference, verdict
+from curate.comparison import Cell, Outcome, difference, markdown, report, verdict
 from curate.config import read_config
 from curate.errors import ConfigError
 from curate.overlap import overlaps
@@ -110,6 +110,16 @@ def test_the_table_holds_every_summary(compared: curate.Run) -> None:
         ({"methods": {"x": {"topp": {}}}}, "unknown selector name `topp`"),
         ({"methods": {"x": {"top": {"buy": "loss"}}}}, "buy"),
         ({"methods": {"x": {"threshold": {"by": "length", "min": 1}}}}, "budget"),
+        ({"methods": {"x": {"top": {"by": "loss", "budget": 5}}}}, "must be left out: each of `budgets`"),
+        ({"methods": {"x": {"top": {"by": "loss"}, "order": "lowest"}}}, "2 keys: top, order"),
+        ({"methods": {"x": 5}}, "must be the name of one selector"),
+        ({"methods": {"x": {"top": 5}}}, "methods.x.top: must be"),
+        ({"methods": {"random": "random"}}, "`random` is the name of a baseline"),
+        ({"methods": {"x, lengths": "random"}}, "`x, lengths` is the name of a baseline"),
+        ({"budgets": ["2000 tokens", "2k tokens"]}, r"budgets\[1\]: is listed twice"),
+        ({"seeds": [0, 1, 0]}, r"seeds\[2\]: is listed twice"),
+        ({"seeds": [-1]}, r"seeds\[0\]"),
+        ({"models": ["a", {"path": "a"}]}, r"models\[1\]: is listed twice"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -124,6 +134,73 @@ def test_a_list_without_equal_steps_is_refused(tmp_path: Path, tiny_model: Path)
     config["stages"] = [*STAGES[:3], {"train": {}}, STAGES[4]]
     with pytest.raises(ConfigError, match="steps_per_epoch"):
         build(read_config(config).config)
+
+
+def test_noise_that_no_source_has_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="`noise` must be a metadata field of a source. Got spoiled"):
+        build(read_config(written(tmp_path, tiny_model, noise="spoiled")).config)
+
+
+def constrained(folder: Path, model: Path, **changed: Any) -> dict[str, Any]:
+    config = written(folder, model, **changed)
+    select: dict[str, Any] = {**STAGES[2], "constraints": {"max_per": {"source": "60%"}}}
+    return {**config, "stages": [*STAGES[:2], select, *STAGES[3:]]}
+
+
+def test_lengths_of_a_constrained_choice_cannot_be_matched(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="without the `constraints`"):
+        build(read_config(constrained(tmp_path, tiny_model)).config)
+
+
+def test_constraints_bind_the_methods_and_not_the_baselines(tmp_path: Path, tiny_model: Path) -> None:
+    config = read_config(constrained(tmp_path, tiny_model, baselines=["random"], seeds=[0])).config
+    shape: Any = config.pipeline
+    bound = {trial.cell.method: trial.config.stages[2].constraints for trial in shape._trials(config)}
+    assert bound["random"] is None
+    assert bound["long"] == bound["low_loss"] == config.stages[2].constraints is not None
+
+
+def test_models_of_one_path_are_told_apart(tmp_path: Path, tiny_model: Path) -> None:
+    models = [{"path": "base"}, {"path": "base", "dtype": "bfloat16"}]
+    config = read_config(written(tmp_path, tiny_model, models=models, seeds=[0])).config
+    shape: Any = config.pipeline
+    assert {trial.cell.model for trial in shape._trials(config)} == {"base", "base (dtype bfloat16)"}
+
+
+def test_a_list_that_stops_early_compares_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    config = read_config({**written(tmp_path, tiny_model), "stop_after": 3}).config
+    shape: Any = config.pipeline
+    nothing: Any = None
+    shape.conclude(config, nothing, lambda other: pytest.fail("a cell was run"))
+
+
+def outcome_of(method: str, model: str, seed: int, loss: float) -> Outcome:
+    cell = Cell(method, "baseline" if method == "random" else "method", model, "2000 tokens", seed)
+    return Outcome(cell, "run", loss, 3.0, {"chat": loss}, None, 10, 1990, 3, None, None, 0, 0.0, 1.0)
+
+
+def test_one_seed_has_no_interval() -> None:
+    told = report([outcome_of("random", "m", 0, 2.0), outcome_of("long", "m", 0, 1.5)])
+    assert [each["interval"] for each in told["summaries"]] == [None, None]
+    found = told["summaries"][1]["differences"]["random"]
+    assert (found["interval"], found["t_interval"], found["shown"]) == (None, None, False)
+    assert "| 2000 tokens | long | 1.5000 | - | -0.500 | - | 10 | 1,990 |" in markdown(told)
+
+
+def test_differences_are_paired_by_seed() -> None:
+    losses = [("random", 0, 2.0), ("random", 1, 5.0), ("long", 1, 4.9), ("long", 0, 1.8), ("long", 2, 9.0)]
+    told = report([outcome_of(method, "m", seed, loss) for method, seed, loss in losses])
+    assert told["summaries"][1]["differences"]["random"]["values"] == pytest.approx([-0.2, -0.1])
+
+
+def test_each_model_has_a_table_and_verdicts_that_name_it() -> None:
+    told = report(
+        [outcome_of(name, model, 0, 1.0) for model in ("one", "two") for name in ("random", "long")]
+    )
+    text = markdown(told)
+    assert text.count("| budget |") == 2
+    assert text.index("one:\n\n| budget |") < text.index("two:\n\n| budget |")
+    assert [each.split(":")[0] for each in told["verdicts"]] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
