@@ -154,11 +154,9 @@ def _faiss() -> Iterator[Finding]:
         )  # fmt: skip
     elif torch.cuda.is_available() and not gpus:
         yield Finding(
-            "faiss",
-            "warning",
-            "built for the CPU, and there is a GPU",
+            "faiss", "warning", "built for the CPU, and there is a GPU",
             "Install the extra `gpu` in place of `cpu`.",
-        )
+        )  # fmt: skip
     else:
         yield Finding("faiss", "ok", f"{faiss.__version__}, {f'{gpus} GPUs' if gpus else 'on the CPU'}")
 
@@ -234,12 +232,13 @@ def _ray() -> Iterator[Finding]:
         )
         return
     place = urlparse(address if "://" in address else f"ray://{address}")
-    if place.hostname is None or place.port is None:
-        yield Finding("ray", "ok", f"RAY_ADDRESS is {address}; a run will look for it")
-        return
     try:
-        socket.create_connection((place.hostname, place.port), TIMEOUT_SECONDS).close()
-    except OSError as error:
+        port = place.port
+        if place.hostname is None or port is None:
+            yield Finding("ray", "ok", f"RAY_ADDRESS is {address}; a run will look for it")
+            return
+        socket.create_connection((place.hostname, port), TIMEOUT_SECONDS).close()
+    except (OSError, ValueError) as error:
         yield Finding(
             "ray", "problem", f"RAY_ADDRESS is {address}, and nothing answers there: {error}",
             "Start the cluster (`ray start --head`), correct RAY_ADDRESS, or unset it for a local Ray.",
@@ -256,11 +255,9 @@ def _disk(runs: Path) -> Iterator[Finding]:
         yield Finding("disk", "problem", f"{place} cannot be written to", "Give another folder with --runs.")
     elif free < LEAST_FREE_GIB:
         yield Finding(
-            "disk",
-            "warning",
-            text,
+            "disk", "warning", text,
             f"Free some, or give another folder with --runs; a run wants {LEAST_FREE_GIB} GiB.",
-        )
+        )  # fmt: skip
     else:
         yield Finding("disk", "ok", text)
 
@@ -269,9 +266,8 @@ def _memory() -> Iterator[Finding]:
     import psutil  # type: ignore[import-untyped]
 
     memory = psutil.virtual_memory()
-    yield Finding(
-        "memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
-    )
+    text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
+    yield Finding("memory", "ok", text)
 
 
 def _hub() -> Iterator[Finding]:
@@ -280,10 +276,12 @@ def _hub() -> Iterator[Finding]:
             "hub", "ok", "offline by HF_HUB_OFFLINE: models and data come from the cache and from folders"
         )
         return
-    host = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or "huggingface.co"
+    place = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    host = place.hostname or "huggingface.co"
     try:
-        socket.create_connection((host, 443), TIMEOUT_SECONDS).close()
-    except OSError as error:
+        port = place.port or (80 if place.scheme == "http" else 443)
+        socket.create_connection((host, port), TIMEOUT_SECONDS).close()
+    except (OSError, ValueError) as error:
         yield Finding(
             "hub", "warning", f"{host} cannot be reached: {error}",
             "Use folders or `package:` names, or set HF_HUB_OFFLINE=1 to be told at once.",

@@ -47,6 +47,22 @@ def test_a_cluster_that_answers_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         assert by_subject(examine(tmp_path))["ray"].status == "ok"
 
 
+def test_a_cluster_whose_port_is_none_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:99999")
+    found = by_subject(examine(tmp_path))["ray"]
+    assert found.status == "problem"
+    assert "RAY_ADDRESS is ray://head:99999" in found.text
+
+
+def test_a_hub_is_asked_at_its_own_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        assert by_subject(examine(tmp_path))["hub"].status == "ok"
+
+
 def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "REQUIRED", (*doctor.REQUIRED, "no-such-package"))
     found = [each for each in examine(tmp_path) if each.status == "problem"]
