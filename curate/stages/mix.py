@@ -100,6 +100,8 @@ def schedule_table(schedule: Schedule, frame: pl.DataFrame) -> pl.DataFrame:
     columns = (schedule.phases, schedule.starts, schedule.lengths, schedule.steps)
     if any(each is not None and len(each) != len(draws) for each in columns):
         raise CurateError("a schedule must have one phase, start, length and step for each draw")
+    if (schedule.starts is None) != (schedule.lengths is None):
+        raise CurateError("a schedule must have starts and lengths, or neither: a piece needs both")
     if len(draws) and not 0 <= draws.min() <= draws.max() < rows + len(schedule.composed):
         raise CurateError(f"a schedule must draw rows 0 to {rows - 1} or composed examples after them")
     if schedule.steps is not None and not _counts_up(schedule.steps):

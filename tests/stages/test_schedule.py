@@ -1,5 +1,6 @@
 """A schedule is stored and read back: whole rows, pieces, composed examples, optimizer steps."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,6 +93,12 @@ def test_steps_that_leave_one_out_are_refused(wrong: list[int]) -> None:
 def test_draws_outside_the_pool_are_refused() -> None:
     with pytest.raises(CurateError, match="must draw rows 0 to 2"):
         schedule_table(Schedule(np.array([3]), ["a"]), FRAME)
+
+
+@pytest.mark.parametrize("given", ["starts", "lengths"])
+def test_half_a_piece_is_refused(given: str) -> None:
+    with pytest.raises(CurateError, match="starts and lengths, or neither"):
+        schedule_table(replace(Schedule(np.arange(3), ["a"] * 3), **{given: np.array([1, 1, 1])}), FRAME)
 
 
 class Pairs(Mixer):
