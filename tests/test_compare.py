@@ -16,7 +16,7 @@ from curate.errors import ConfigError
 from curate.overlap import overlaps
 from curate.pipeline import build
 
-STAGES = [
+STAGES: list[Any] = [
     {"clean": ["exact_duplicates"]},
     {"score": ["length", "loss"]},
     {"select": {"random": {"budget": "2000 tokens"}}},
@@ -143,7 +143,7 @@ def test_noise_that_no_source_has_is_refused(tmp_path: Path, tiny_model: Path) -
 
 def constrained(folder: Path, model: Path, **changed: Any) -> dict[str, Any]:
     config = written(folder, model, **changed)
-    select: dict[str, Any] = {**STAGES[2], "constraints": {"max_per": {"source": "60%"}}}
+    select = {**STAGES[2], "constraints": {"max_per": {"source": "60%"}}}
     return {**config, "stages": [*STAGES[:2], select, *STAGES[3:]]}
 
 
