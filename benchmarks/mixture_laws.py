@@ -6,8 +6,10 @@ Then a real small search: a random Llama (--hidden, --layers, --vocabulary piece
 scratch on --mixtures mixtures of three domains, --tokens supervised tokens each (every token of a text counts), by
 ordinary runs of curate. The loss is the mean over the domains of the loss on DEV. Laws are fitted to the first
 mixtures; the last ones, the equal and the proportional mixture are predicted. Then the model is trained at each law's
-optimum, through the mixer `laws`. All losses are means over --seeds, which change the rows drawn and their order. Both files have the text columns `domain`, `prompt`, `response`; what
-was run before is read from the store. Without files: the simulation alone.
+optimum, through the mixer `laws`. All losses are means over --seeds, which change the rows drawn and their order.
+
+Both files have the text columns `domain`, `prompt`, `response`; what was run before is read from the store. Without
+files: the simulation alone.
 """
 
 import argparse
