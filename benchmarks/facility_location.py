@@ -47,7 +47,7 @@ from curate.budget import Budget
 from curate.numerics.greedy import greedy
 from curate.numerics.kmeans import unit_rows
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors._submodular import Within, kernel_of
 _, how, path, budget, out, csr = sys.argv
 def run(vectors, budget):

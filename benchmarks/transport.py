@@ -54,7 +54,7 @@ OURS = (
     MEASURE
     + """
 import polars as pl, torch
-from curate.selector import Pool, Target
+from curate.pool import Pool, Target
 from curate.selectors.transport import Transport
 from curate.model.load import choose_device
 torch.set_num_threads(asked["threads"])

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from curate.ledger import Ledger
     from curate.mixer import Mixer, Schedule
     from curate.pipeline import Pipeline
+    from curate.pool import Pool
     from curate.runs import Run
     from curate.scorer import PooledSignalScorer, Scorer, SignalScorer, TextScorer
-    from curate.selector import Pool, Selection, Selector
+    from curate.selector import Selection, Selector
 
 _HOME = {
     "open": "curate.api",

@@ -18,7 +18,7 @@ from curate.constraints import Bounds, Constraints
 from curate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from curate.selector import Pool
+    from curate.pool import Pool
 
 Verdict = Literal["yes", "later", "never"]
 
@@ -200,7 +200,7 @@ class Admission:
         return bound.held >= bound.limit if bound.weights is None else bound.held > 0
 
     def _bounds(self, kind: str, column: str, given: Bounds) -> _Bounds:
-        from curate.selector import column_of
+        from curate.pool import column_of
 
         groups = self._pool.groups(column_of(column))
         limits = given if isinstance(given, Mapping) else dict.fromkeys(groups.names, given)

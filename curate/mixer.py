@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.component import Component
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.settings import Resources
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from curate.component import Component
 from curate.model.request import Readout, Signal, States, TokenRow, TokenSignals, View
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.settings import ModelSpec
 
 if TYPE_CHECKING:

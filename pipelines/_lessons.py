@@ -9,7 +9,7 @@ import polars as pl
 
 from curate.numerics.reweigh import group_means, reweighed
 from curate.numerics.seeds import derive
-from curate.selector import column_of
+from curate.pool import column_of
 from curate.stage import ArtifactStage, Inputs, Tell
 from curate.stages.rows import token_rows
 from curate.stages.train import Tuning

@@ -17,8 +17,8 @@ from curate.budget import Budget
 from curate.errors import CurateError, DataError
 from curate.numerics.apportion import apportion
 from curate.numerics.ranking import group_rank, interleaved
+from curate.pool import Groups, Pool, column_of, label_of
 from curate.reader import Reader
-from curate.selector import Groups, Pool, column_of, label_of
 from curate.selectors._reasons import no_score
 from curate.selectors.kmeans_quality import KmeansQuality
 from curate.stage import DROP, Artifacts, PoolResult, PoolStage

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from curate.errors import DataError
 from curate.numerics.predictive_strength import auc, highest_and_lowest
 from curate.numerics.seeds import derive, uniform
-from curate.selector import Pool
+from curate.pool import Pool
 
 FEWEST = 10
 """Examples of each kind, below which nothing is learnt."""

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.errors import DataError
 from curate.numerics.combining import product, rank_average, weighted_z_scores
 from curate.numerics.topsis import topsis
+from curate.pool import Order, Pool, column_of, highest_first
 from curate.scorer import Numbers, PoolScorer
-from curate.selector import Order, Pool, column_of, highest_first
 
 _RULES = {"topsis": topsis, "z_score": weighted_z_scores, "rank": rank_average, "product": product}
 

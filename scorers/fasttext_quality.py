@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.numerics.seeds import derive
+from curate.pool import column_of
 from curate.scorer import Examples, LearnedTextScorer, Numbers, Reference
-from curate.selector import column_of
 from curate.settings import Fraction
 from scorers._classifier import chance_of_good, draw, learn, lines, load, notes
 from scorers._words import Part, columns, text

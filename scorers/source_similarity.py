@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from curate.pool import Pool
 from curate.scorer import Numbers, PoolScorer
-from curate.selector import Pool
 
 
 class SourceSimilarity(PoolScorer):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.selector import Pool, Target
+from curate.pool import Pool, Target
 
 WORDS = [
     "add",

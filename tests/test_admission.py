@@ -11,7 +11,7 @@ from curate.admission import Admission
 from curate.budget import Budget
 from curate.constraints import Constraints
 from curate.errors import DataError
-from curate.selector import Pool
+from curate.pool import Pool
 
 POOL = pool_of({"source": ["chat", "chat", "code", "chat", "code"], "supervised_tokens": [4, 4, 4, 4, 4]})
 

@@ -12,7 +12,7 @@ from curate.mixer import Schedule
 from curate.numerics.apportion import apportion
 from curate.numerics.ranking import group_rank, ranked
 from curate.numerics.seeds import derive, uniform
-from curate.selector import Pool
+from curate.pool import Pool
 
 DRAWS = "rows drawn in one epoch: a number, a share of the selected rows, or supervised tokens or characters"
 """Description of every mixer's `draws`."""

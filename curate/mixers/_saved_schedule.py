@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from curate.errors import DataError
 from curate.mixer import Composed
 from curate.numerics.decomposition import Pieces, supervised_pieces
-from curate.selector import Pool
+from curate.pool import Pool
 
 NUMBERS = ("start", "length", "step", "composed")
 SHOWN = 5

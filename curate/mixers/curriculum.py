@@ -31,7 +31,7 @@ from curate.mixers._deck import named
 from curate.numerics.pacing import Pacing, pacing
 from curate.numerics.ranking import interleaved
 from curate.numerics.seeds import derive, uniform
-from curate.selector import Groups, Pool, column_of
+from curate.pool import Groups, Pool, column_of
 
 
 class Curriculum(Mixer):

@@ -13,7 +13,7 @@ from pydantic import Field
 from curate.budget import Budget
 from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import DRAWS, Deck, mixture
-from curate.selector import Pool, column_of
+from curate.pool import Pool, column_of
 
 
 class Equal(Mixer):

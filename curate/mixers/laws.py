@@ -34,7 +34,7 @@ from curate.numerics.law_optimum import Objective, Optimum, best_mixture, interv
 from curate.numerics.law_runs import form_of
 from curate.numerics.mixture_laws import Law
 from curate.numerics.seeds import derive
-from curate.selector import Pool, column_of
+from curate.pool import Pool, column_of
 
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

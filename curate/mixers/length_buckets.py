@@ -29,7 +29,7 @@ from curate.errors import DataError
 from curate.mixer import Mixer, Schedule
 from curate.numerics.decomposition import Pieces, bucket_order, decompose, filled, supervised_pieces
 from curate.numerics.seeds import derive, uniform
-from curate.selector import Pool
+from curate.pool import Pool
 
 
 class LengthBuckets(Mixer):

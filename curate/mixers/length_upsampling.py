@@ -22,7 +22,7 @@ from curate.errors import DataError
 from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import named, shuffle
 from curate.numerics.ranking import ranked
-from curate.selector import Pool
+from curate.pool import Pool
 
 SLACK = 1e-6
 

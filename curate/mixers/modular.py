@@ -28,7 +28,7 @@ from curate.mixer import Mixer, Preparation, Schedule
 from curate.mixers._candidates import Candidates, Named
 from curate.mixers._deck import DRAWS, Deck, mixture
 from curate.mixers.weights import Weight
-from curate.selector import Pool, column_of
+from curate.pool import Pool, column_of
 from curate.stage import Stage
 from curate.stages.mixture_search import FOUND, SEARCH, search_stages
 from curate.training.spec import Train

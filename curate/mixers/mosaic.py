@@ -32,7 +32,7 @@ from curate.mixer import Composed, Mixer, Schedule
 from curate.mixers._mosaic import CHANCES, Strategy, compose, exchange_of, room
 from curate.numerics.ranking import ranked
 from curate.numerics.seeds import derive, uniform
-from curate.selector import Pool
+from curate.pool import Pool
 
 
 class Mosaic(Mixer):

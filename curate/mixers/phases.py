@@ -25,7 +25,7 @@ from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import DRAWS, Deck, shuffle
 from curate.mixers.weights import Weight
 from curate.numerics.apportion import apportion
-from curate.selector import Pool, column_of
+from curate.pool import Pool, column_of
 from curate.settings import Fraction, Spec
 
 SLACK = 1e-6

@@ -22,7 +22,7 @@ from curate.budget import Budget
 from curate.errors import DataError
 from curate.mixer import Mixer, Schedule
 from curate.numerics.ranking import ranked
-from curate.selector import Pool
+from curate.pool import Pool
 
 
 class RepeatedRandom(Mixer):

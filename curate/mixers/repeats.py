@@ -19,7 +19,7 @@ from pydantic import Field
 from curate.errors import DataError
 from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import named
-from curate.selector import Order, Pool, column_of
+from curate.pool import Order, Pool, column_of
 
 Times = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

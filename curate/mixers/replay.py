@@ -23,7 +23,7 @@ from curate.errors import ConfigError
 from curate.mixer import Mixer, Schedule
 from curate.mixers._saved_schedule import Rows, composed_of, pieces_of, read_table, steps_of
 from curate.model.folders import file_hash
-from curate.selector import Pool
+from curate.pool import Pool
 
 SCHEDULE, COMPOSED = "schedule.parquet", "composed.parquet"
 

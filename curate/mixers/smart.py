@@ -19,7 +19,7 @@ from curate.budget import Budget
 from curate.errors import DataError
 from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import DRAWS, Deck, mixture
-from curate.selector import Pool, column_of
+from curate.pool import Pool, column_of
 
 
 class Smart(Mixer):

@@ -12,7 +12,7 @@ from curate.budget import Budget
 from curate.mixer import Mixer, Schedule
 from curate.mixers._deck import DRAWS, Deck, mixture
 from curate.numerics.apportion import temperature_weights
-from curate.selector import Pool, column_of
+from curate.pool import Pool, column_of
 
 
 class Temperature(Mixer):

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.budget import Budget
-from curate.selector import Pool
+from curate.pool import Pool
 
 
 class Choosing:

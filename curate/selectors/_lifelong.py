@@ -11,7 +11,7 @@ from curate.data.storage import content_hash
 from curate.errors import ConfigError
 from curate.numerics.adaptive import members_of, prune
 from curate.numerics.kmeans import unit_rows
-from curate.selector import Pool
+from curate.pool import Pool
 
 PRUNED = "pruned as redundant"
 """How the reason of a row that was pruned begins: an earlier run's ledger is read by it."""

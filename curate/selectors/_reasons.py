@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.selector import Groups, Pool, label_of
+from curate.pool import Groups, Pool, label_of
 
 
 def no_score(column: str) -> str:

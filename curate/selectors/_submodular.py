@@ -11,7 +11,8 @@ from curate.admission import Admission, Verdict
 from curate.budget import Budget
 from curate.errors import ConfigError, DataError
 from curate.numerics.seeds import derive
-from curate.selector import Pool, Selection
+from curate.pool import Pool
+from curate.selector import Selection
 
 KernelForm = Literal["auto", "dense", "sparse"]
 Device = Literal["cpu", "cuda"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from curate.errors import DataError
 from curate.numerics.kmeans import unit_rows
-from curate.selector import Pool
+from curate.pool import Pool
 
 NO_EMBEDDING = "no embedding (its text was empty)"
 

@@ -33,7 +33,8 @@ from curate.errors import ConfigError
 from curate.numerics.adaptive import AdaptiveStrata, adaptive_strata, members_of
 from curate.numerics.ranking import ranked
 from curate.numerics.stratified import in_turn
-from curate.selector import Pool, Selection, Selector, column_of
+from curate.pool import Pool, column_of
+from curate.selector import Selection, Selector
 from curate.selectors._lifelong import fingerprint, pruned, tables
 from curate.selectors._reasons import after, mask, share_texts
 

@@ -22,7 +22,8 @@ from pydantic import Field, model_validator
 from curate.budget import EVERYTHING, Budget
 from curate.errors import DataError
 from curate.numerics.ranking import ranked
-from curate.selector import Pool, Selection, Selector, column_of, label_of
+from curate.pool import Pool, column_of, label_of
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, no_score
 
 PLACE_DECIMALS = 6

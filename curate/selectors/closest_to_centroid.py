@@ -16,7 +16,8 @@ from pydantic import Field
 
 from curate.budget import Budget
 from curate.numerics.ranking import ranked
-from curate.selector import Allocation, Pool, Selection, Selector
+from curate.pool import Allocation, Pool
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, rank_texts, share_texts
 
 DISTANCE = "cluster_distance"

@@ -26,7 +26,8 @@ from curate.errors import DataError
 from curate.numerics.diverse import DiverseRows
 from curate.numerics.nearest import cosines
 from curate.numerics.ranking import ranked
-from curate.selector import Order, Pool, Selection, Selector, column_of, highest_first
+from curate.pool import Order, Pool, column_of, highest_first
+from curate.selector import Selection, Selector
 from curate.selectors._choosing import Choosing
 from curate.selectors._reasons import after, mask, rank_texts
 from curate.selectors._vectors import NO_EMBEDDING, Embedded, texts_of

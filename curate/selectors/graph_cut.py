@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.budget import Budget
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 from curate.selectors._submodular import Device, KernelForm, check_device, choose, kernel_bytes, kernel_of
 
 

@@ -20,7 +20,8 @@ from pydantic import Field
 
 from curate.budget import Budget
 from curate.numerics.ranking import ranked
-from curate.selector import Order, Pool, Selection, Selector, column_of, highest_first
+from curate.pool import Order, Pool, column_of, highest_first
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, rank_texts
 
 

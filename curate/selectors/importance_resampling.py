@@ -29,7 +29,8 @@ from curate.budget import Budget
 from curate.errors import DataError
 from curate.numerics.hashed_ngrams import bucket_counts, bucket_sums
 from curate.numerics.ranking import ranked, weighted_order
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask
 from curate.selectors._vectors import texts_of
 

@@ -25,7 +25,8 @@ from curate.budget import Budget
 from curate.numerics.farthest_first import FarthestFirst
 from curate.numerics.nearest import cosines
 from curate.numerics.ranking import ranked
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 from curate.selectors._choosing import Choosing
 from curate.selectors._reasons import mask
 from curate.selectors._vectors import NO_EMBEDDING, Embedded, texts_of

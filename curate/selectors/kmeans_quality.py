@@ -32,7 +32,8 @@ from curate.errors import DataError
 from curate.numerics.apportion import apportion
 from curate.numerics.ranking import chance_weights, group_rank, probabilities, ranked, weighted_order
 from curate.numerics.seeds import derive, uniform
-from curate.selector import Groups, Order, Pool, Selection, Selector, column_of, highest_first, label_of
+from curate.pool import Groups, Order, Pool, column_of, highest_first, label_of
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, no_score, share_texts
 
 

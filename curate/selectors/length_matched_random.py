@@ -18,7 +18,8 @@ from pydantic import Field
 
 from curate.methods import MethodOf
 from curate.numerics.baselines import length_bins, length_matched
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 
 
 class LengthMatchedRandom(Selector):

@@ -22,7 +22,8 @@ from pydantic import Field
 from curate.budget import Budget
 from curate.numerics.leverage import leverage_scores
 from curate.numerics.ranking import ranked, weighted_order
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask
 from curate.selectors._vectors import NO_EMBEDDING, Embedded, texts_of
 

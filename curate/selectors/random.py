@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from curate.budget import Budget
 from curate.numerics.ranking import ranked
-from curate.selector import Allocation, Pool, Selection, Selector, column_of
+from curate.pool import Allocation, Pool, column_of
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, place_texts, share_texts
 
 

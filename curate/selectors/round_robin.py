@@ -21,7 +21,8 @@ from pydantic import Field, model_validator
 
 from curate.budget import Budget
 from curate.numerics.ranking import group_rank, interleaved, ranked
-from curate.selector import Order, Pool, Selection, Selector, column_of, highest_first
+from curate.pool import Order, Pool, column_of, highest_first
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, rank_texts, share_texts
 
 

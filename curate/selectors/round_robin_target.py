@@ -22,7 +22,8 @@ from pydantic import Field
 from curate.budget import Budget
 from curate.numerics.kmeans import assign
 from curate.numerics.nearest import BLOCK_ELEMENTS, LIST_BYTES, NearestLeft
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 from curate.selectors._choosing import Choosing
 from curate.selectors._reasons import after, mask
 from curate.selectors._vectors import NO_EMBEDDING, Embedded, target_vectors, texts_of

@@ -27,7 +27,8 @@ from pydantic import Field
 
 from curate.budget import Budget
 from curate.numerics.ranking import group_rank
-from curate.selector import Groups, Pool, Selection, Selector, column_of
+from curate.pool import Groups, Pool, column_of
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, share_texts
 from curate.selectors._submodular import GIB, Device, check_device
 

@@ -26,7 +26,8 @@ from curate.budget import Budget
 from curate.errors import DataError
 from curate.numerics.ranking import ranked
 from curate.numerics.stratified import cuts, in_turn, strata
-from curate.selector import Groups, Pool, Selection, Selector, column_of, label_of
+from curate.pool import Groups, Pool, column_of, label_of
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, no_score, share_texts
 
 

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from curate.budget import EVERYTHING
 from curate.errors import DataError
-from curate.selector import Pool, Selection, Selector, column_of, label_of
+from curate.pool import Pool, column_of, label_of
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import no_score
 
 

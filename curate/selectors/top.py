@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 
 from curate.budget import Budget
 from curate.numerics.ranking import ranked
-from curate.selector import Allocation, Order, Pool, Selection, Selector, column_of, highest_first
+from curate.pool import Allocation, Order, Pool, column_of, highest_first
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, rank_texts, share_texts
 
 

@@ -28,7 +28,8 @@ from curate.budget import Budget
 from curate.errors import DataError
 from curate.numerics.kmeans import unit_rows
 from curate.numerics.ranking import ranked
-from curate.selector import Pool, Selection, Selector
+from curate.pool import Pool
+from curate.selector import Selection, Selector
 from curate.selectors._reasons import after, mask, rank_texts
 
 GIB = 2**30

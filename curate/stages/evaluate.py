@@ -21,8 +21,8 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.numerics.seeds import derive
+from curate.pool import Pool
 from curate.reader import Reader
-from curate.selector import Pool
 from curate.settings import Fraction, Resources, SourceSpec
 from curate.stage import ArtifactStage, Inputs, Stage, Tell
 from curate.stages.models import ModelHandle

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from curate.errors import CurateError, DataError
 from curate.mixer import Mixer, Schedule
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.stage import DROP, ArtifactStage, Inputs, Tell
 from curate.stages.tokenize import Tokenize
 

@@ -24,7 +24,7 @@ from curate.mixers._candidates import Candidates
 from curate.numerics.baselines import random_to_tokens
 from curate.numerics.ranking import ranked
 from curate.numerics.seeds import derive
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.stage import ArtifactStage, Inputs, Stage, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.rows import token_rows

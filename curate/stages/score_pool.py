@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.pool import Pool
 from curate.reader import Reader
 from curate.scorer import FamilyScorer, PooledSignalScorer, PoolScorer
-from curate.selector import Pool
 from curate.stage import Artifacts, PoolResult, PoolStage
 from curate.stages.columns import nullable, numbers
 from curate.stages.embed import TARGET_EMBEDDING, load_target

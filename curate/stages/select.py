@@ -10,8 +10,9 @@ import polars as pl
 
 from curate.constraints import Constraints
 from curate.errors import CurateError, DataError
+from curate.pool import Pool, Target, column_of
 from curate.reader import Reader
-from curate.selector import Pool, Selector, Target, column_of
+from curate.selector import Selector
 from curate.stage import DROP, Artifacts, PoolResult, PoolStage
 from curate.stages.embed import TARGET_EMBEDDING, load_target
 from curate.stages.target_rows import TARGET_ROWS, load_target_rows

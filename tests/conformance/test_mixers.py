@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from curate.errors import ConfigError, DataError
 from curate.methods import read_method, write_method
 from curate.mixer import Mixer, Schedule
+from curate.pool import Pool, column_of
 from curate.registry import Registry
-from curate.selector import Pool, column_of
 from curate.stages.mix import schedule_table
 
 SOURCES = {"chat": 1.0, "code": 2.0, "math": 0.0}

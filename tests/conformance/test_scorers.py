@@ -21,6 +21,7 @@ from raters import rater, ratings, turns_of
 from curate.methods import read_method, write_method
 from curate.model.request import Readout, StateReadout, TokenRow, TokenSignals, View, union
 from curate.model.signals import compute_signals
+from curate.pool import Pool
 from curate.registry import Registry
 from curate.scorer import (
     FamilyScorer,
@@ -33,7 +34,6 @@ from curate.scorer import (
     SignalScorer,
     TextScorer,
 )
-from curate.selector import Pool
 from curate.stages.columns import nullable
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {

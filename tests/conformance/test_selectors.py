@@ -17,8 +17,9 @@ from curate.budget import Budget
 from curate.constraints import Constraints
 from curate.errors import ConfigError, DataError
 from curate.methods import read_method, write_method
+from curate.pool import Pool
 from curate.registry import Registry
-from curate.selector import Pool, Selection, Selector
+from curate.selector import Selection, Selector
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "adaptive_clusters": [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from curate.errors import DataError
 from curate.mixer import Schedule
 from curate.mixers.length_buckets import LengthBuckets
-from curate.selector import Pool
+from curate.pool import Pool
 
 FIELDS: dict[str, Any] = {"min_tokens": 4, "max_tokens": 16, "batch_tokens": 32, "cycles": 2}
 

@@ -24,7 +24,7 @@ from curate.mixers._mosaic import (
 )
 from curate.mixers.mosaic import Mosaic
 from curate.model.tokens import Encoder, Example, TokenOptions
-from curate.selector import Pool
+from curate.pool import Pool
 
 PARTS = [Exchange("ccc", "C"), Exchange("a", "A"), Exchange("dddd", "D"), Exchange("bb", "B")]
 CHANCE = np.array([0.1, 0.3, 0.9, 0.1, 0.6])

@@ -8,7 +8,7 @@ from candidates import pool_of
 
 from curate.errors import DataError
 from curate.mixers.repeated_random import RepeatedRandom
-from curate.selector import Pool
+from curate.pool import Pool
 
 POOL = pool_of({"uid": [f"u{row}" for row in range(30)]})
 

@@ -14,7 +14,7 @@ from curate.mixer import Composed, Schedule
 from curate.mixers.length_buckets import LengthBuckets
 from curate.mixers.mosaic import Mosaic
 from curate.mixers.replay import Replay
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.stages.mix import schedule_table
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]

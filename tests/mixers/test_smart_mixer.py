@@ -10,7 +10,7 @@ from candidates import pool_of
 from curate.errors import DataError
 from curate.mixers.smart import Smart
 from curate.numerics.smart import taylor_softmax
-from curate.selector import Pool
+from curate.pool import Pool
 
 
 def pool(*directions: tuple[float, float] | None) -> Pool:

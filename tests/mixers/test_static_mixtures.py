@@ -14,7 +14,7 @@ from curate.mixers.equal import Equal
 from curate.mixers.proportional import Proportional
 from curate.mixers.temperature import Temperature
 from curate.mixers.weights import Weights
-from curate.selector import Pool
+from curate.pool import Pool
 
 SOURCES = ["chat"] * 16 + ["math"] * 4
 POOL = pool_of({"source": SOURCES, "supervised_tokens": np.full(20, 10, dtype=np.int32)})

@@ -13,9 +13,9 @@ from curate.errors import ConfigError, DataError
 from curate.methods import read_method
 from curate.numerics.combining import product, rank_average, weighted_z_scores
 from curate.numerics.topsis import topsis
+from curate.pool import Pool
 from curate.registry import Registry
 from curate.scorer import PoolScorer
-from curate.selector import Pool
 from scorers.combine import Combine, Criterion
 from scorers.source_similarity import SourceSimilarity
 from scorers.target_similarity import TargetSimilarity

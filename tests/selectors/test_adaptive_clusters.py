@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from candidates import pool_of, unit
 
-from curate.selector import Pool, Selection
+from curate.pool import Pool
+from curate.selector import Selection
 from curate.selectors.adaptive_clusters import AdaptiveClusters
 
 EVEN, HEAPED = np.linspace(0, 1, 40), np.r_[np.zeros(39), 1.0]

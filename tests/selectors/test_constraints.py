@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from curate.budget import Budget
 from curate.constraints import Constraints
 from curate.errors import ConfigError, DataError
-from curate.selector import Pool, Selector
+from curate.pool import Pool
+from curate.selector import Selector
 from curate.selectors.top import Top
 from curate.settings import Resources
 from curate.stages.select import Select

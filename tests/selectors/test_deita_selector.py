@@ -9,7 +9,7 @@ from candidates import pool_of, random_pool
 
 from curate.constraints import Constraints
 from curate.errors import ConfigError, DataError
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors.deita import Deita
 
 

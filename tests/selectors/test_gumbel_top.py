@@ -7,7 +7,7 @@ import pytest
 from candidates import pool_of, random_pool
 
 from curate.errors import ConfigError
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors.gumbel_top import GumbelTop
 from curate.selectors.top import Top
 

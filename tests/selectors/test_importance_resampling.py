@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from curate.errors import DataError
 from curate.numerics.hashed_ngrams import ngram_hashes
-from curate.selector import Pool, Target
+from curate.pool import Pool, Target
 from curate.selectors.importance_resampling import ImportanceResampling
 
 

@@ -7,7 +7,7 @@ import pytest
 from candidates import pool_of
 
 from curate.errors import ConfigError, DataError
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors.kmeans_quality import KmeansQuality
 
 

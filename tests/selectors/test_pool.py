@@ -7,7 +7,7 @@ from candidates import pool_of
 
 from curate.budget import Budget
 from curate.errors import ConfigError, DataError
-from curate.selector import column_of
+from curate.pool import column_of
 
 ALL = np.arange(4)
 

@@ -9,7 +9,7 @@ from candidates import pool_of, random_pool, unit
 
 from curate.constraints import Constraints
 from curate.errors import DataError
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors.smart import Smart
 
 

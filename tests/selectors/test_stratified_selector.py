@@ -5,7 +5,7 @@ import pytest
 from candidates import pool_of
 
 from curate.errors import DataError
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors.stratified import Stratified
 
 

@@ -12,8 +12,9 @@ from candidates import pool_of, random_pool
 from curate.constraints import Constraints
 from curate.errors import ConfigError, DataError
 from curate.methods import read_method
+from curate.pool import Pool
 from curate.registry import Registry
-from curate.selector import Pool, Selector
+from curate.selector import Selector
 
 NAMES = ["facility_location", "graph_cut", "log_determinant"]
 every = pytest.mark.parametrize("name", NAMES)

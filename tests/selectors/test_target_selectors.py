@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from curate.constraints import Constraints
 from curate.errors import DataError
 from curate.numerics.ranking import choose_in_turn
-from curate.selector import Pool, Target
+from curate.pool import Pool, Target
 from curate.selectors import test_centric as centric
 from curate.selectors.round_robin_target import RoundRobinTarget
 

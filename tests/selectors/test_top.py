@@ -4,7 +4,7 @@ import pytest
 from candidates import pool_of
 
 from curate.errors import ConfigError, DataError
-from curate.selector import Pool
+from curate.pool import Pool
 from curate.selectors.top import Top
 
 

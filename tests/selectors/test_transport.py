@@ -12,7 +12,7 @@ from candidates import pool_of, random_pool, unit
 from curate.constraints import Constraints
 from curate.errors import DataError
 from curate.numerics import sinkhorn
-from curate.selector import Pool, Target
+from curate.pool import Pool, Target
 from curate.selectors.transport import Transport
 
 
