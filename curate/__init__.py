@@ -39,7 +39,7 @@ _HOME = {
     "Ledger": "curate.ledger",
     "Mixer": "curate.mixer",
     "Pipeline": "curate.pipeline",
-    "Pool": "curate.selector",
+    "Pool": "curate.pool",
     "PooledSignalScorer": "curate.scorer",
     "Run": "curate.runs",
     "Schedule": "curate.mixer",

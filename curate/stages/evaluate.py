@@ -96,12 +96,12 @@ class TuneBaseline(ArtifactStage):
         given = self.tuning.step_of(drawn)
         cut = steps(drawn.draws, spec.epochs, spec.batch_rows, spec.max_steps, given)
         trained = np.concatenate(cut)
-        behind = [drawn.members[example] for example in trained[: len(drawn.draws)].tolist()]
+        behind = drawn.rows_behind(trained[: len(drawn.draws)])
         selected = inputs.pool.frame(["supervised_tokens"])["supervised_tokens"].to_numpy().astype(np.int64)
         candidates = Pool(pool.frame(["uid", "supervised_tokens"]), {}, self.tuning.seed)
         lengths, keys = candidates.counts("supervised_tokens"), candidates.keys("baseline", self.baseline)
         parts = []
-        for rows, times in rounds(np.concatenate(behind)):
+        for rows, times in rounds(behind):
             if self.baseline == "random":
                 chosen = random_to_tokens(lengths, keys, int(selected[rows].sum()))
             else:

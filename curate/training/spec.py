@@ -29,7 +29,8 @@ class Train(Component):
         default=None,
         ge=1,
         description="optimizer steps per pass over the schedule, of about equal supervised tokens each, in place of "
-        "`batch_rows`: what makes selections of equal tokens but other rows comparable",
+        "`batch_rows`: what makes selections of equal tokens but other rows comparable. Searches and rounds before the "
+        "training itself go by `batch_rows`",
     )
     learning_rate: float | None = Field(
         default=None, gt=0, description="peak learning rate; default: 5e-4 for lora, 2e-5 for full"

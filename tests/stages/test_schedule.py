@@ -62,7 +62,7 @@ def test_a_row_in_pieces_counts_once_for_a_baseline(tmp_path: Path) -> None:
         tmp_path,
         Schedule(np.array([1, 1]), ["a"] * 2, starts=np.array([0, 4]), lengths=np.array([4, 4])),
     )
-    assert np.concatenate([drawn.members[each] for each in drawn.draws]).tolist() == [1]
+    assert drawn.rows_behind(drawn.draws).tolist() == [1]
 
 
 def test_a_row_whose_first_piece_is_not_drawn_counts_once_too(tmp_path: Path) -> None:
@@ -70,7 +70,28 @@ def test_a_row_whose_first_piece_is_not_drawn_counts_once_too(tmp_path: Path) ->
         tmp_path,
         Schedule(np.array([1, 1]), ["a"] * 2, starts=np.array([6, 4]), lengths=np.array([2, 2])),
     )
-    assert [drawn.members[each].tolist() for each in drawn.draws] == [[], [1]]
+    assert drawn.rows_behind(drawn.draws).tolist() == [1]
+
+
+def test_a_row_in_pieces_counts_where_its_first_piece_is_not_trained_on(tmp_path: Path) -> None:
+    drawn = read(
+        tmp_path,
+        Schedule(np.array([0, 1, 1]), ["a"] * 3, starts=np.array([0, 4, 0]), lengths=np.array([4, 4, 4])),
+    )
+    assert sorted(drawn.rows_behind(drawn.draws[:2]).tolist()) == [0, 1]
+
+
+def test_a_row_counts_as_often_as_the_most_drawn_of_its_pieces(tmp_path: Path) -> None:
+    drawn = read(
+        tmp_path,
+        Schedule(np.array([1, 1, 1]), ["a"] * 3, starts=np.array([0, 4, 4]), lengths=np.array([4, 4, 4])),
+    )
+    assert drawn.rows_behind(drawn.draws).tolist() == [1, 1]
+
+
+def test_a_whole_row_counts_each_time_it_is_drawn(tmp_path: Path) -> None:
+    drawn = read(tmp_path, Schedule(np.array([2, 0, 2]), ["a"] * 3))
+    assert sorted(drawn.rows_behind(drawn.draws).tolist()) == [0, 2, 2]
 
 
 def test_steps_of_a_schedule_are_the_optimizers(tmp_path: Path) -> None:
