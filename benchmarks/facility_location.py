@@ -222,6 +222,8 @@ def main() -> None:
                 if "failed" in best.get(system.name, {}):
                     continue
                 found = measure(system, given, asked.timeout, asked.memory_gib)
+                told = {key: value for key, value in found.items() if key != "chosen"}
+                print(f"{system.name}: {told}", file=sys.stderr, flush=True)
                 total = found.get("kernel", np.inf) + found.get("select", np.inf)
                 if system.name not in best or total < best[system.name]["total"]:
                     best[system.name] = {**found, "total": total}
