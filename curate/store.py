@@ -206,7 +206,10 @@ class Entry:
         write_json(self._record_path(shard.file), asdict(shard))
 
     def _record_path(self, file: str) -> Path:
-        return (self.folder / file).with_suffix(".json" if file.endswith(".parquet") else ".record.json")
+        """Beside a shard; of a file of an artifact, under a name that no artifact's file has."""
+        if "/" not in file and file.endswith(".parquet"):
+            return (self.folder / file).with_suffix(".json")
+        return self.folder / f"{file}.record.json"
 
 
 @contextmanager

@@ -128,3 +128,15 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
     process.join()
     with Entry(tmp_path, "toy", "0").lock(print):
         pass
+
+
+def test_an_artifact_may_hold_a_table_and_a_json_of_one_name(tmp_path: Path) -> None:
+    entry = Entry(tmp_path, "toy", "0123456789abcdef")
+    out = entry.work / "out"
+    out.mkdir(parents=True)
+    frame(0, 3).write_parquet(out / "search.parquet")
+    (out / "search.json").write_text("{}")
+    shards = tuple(entry.adopt_files(out))
+    entry.seal(Manifest("toy", entry.fingerprint, {}, {}, shards, 0, None, None, 0, {}, 0, 0.0, 0, {}))
+    assert sorted(path.name for path in entry.files.iterdir()) == ["search.json", "search.parquet"]
+    assert len(entry.finished()) == 2
