@@ -26,8 +26,8 @@ Kind = Literal["method", "baseline", "matched"]
 FILE, TABLE = "comparison.json", "comparison.md"
 REFERENCES = ("random", "lengths", "full")
 HEAD = (
-    "budget", "method", "loss", "95 % (bootstrap)", "against random", "against its lengths", "rows", "trained tokens", "noise",
-    "nearest", "scoring tokens", "scoring s", "training s",
+    "budget", "method", "loss", "95 % (bootstrap)", "against random", "against its lengths", "rows",
+    "trained tokens", "noise", "nearest", "scoring tokens", "scoring s", "training s",
 )  # fmt: skip
 """Columns of the table; differences with Student's 95 % interval."""
 
