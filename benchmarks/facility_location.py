@@ -16,8 +16,9 @@ the vectors to what the system wants; `select`: from there to the rows. Imports 
                for apricot, which takes nothing else; lazy greedy
     own        the peers' own way from vectors: apricot's metric "cosine" (which squares it: another objective),
                submodlib's kernel in C++
-    sparse     the kernel of 64 nearest neighbours that *we* make, given to them as a CSR matrix; lazy greedy
-    own sparse the peers' own way to a kernel of 64 nearest neighbours
+    sparse     the kernel of 64 nearest neighbours that *we* make, given to them as a CSR matrix (our seconds for it
+               are in theirs); lazy greedy
+    own sparse the peers' own way to a kernel of 64 nearest neighbours (apricot makes all n² first, in float64)
 
 Ours is `dense` where n² numbers fit into 4 GiB, else `sparse`. The peers run dense ways below that, sparse ways above;
 one that asks for more than `--memory-gib` or takes more than `--timeout` seconds is reported so. A peer environment:
@@ -227,8 +228,11 @@ def main() -> None:
                 total = found.get("kernel", np.inf) + found.get("select", np.inf)
                 if system.name not in best or total < best[system.name]["total"]:
                     best[system.name] = {**found, "total": total}
-    for found in best.values():
+    for name, found in best.items():
         if "failed" not in found:
+            if name.endswith(" sparse") and not name.endswith("own sparse"):
+                found["kernel"] += best["curate"]["kernel"]
+                found["total"] += best["curate"]["kernel"]
             found["objective"] = objective(vectors, np.array(found["chosen"]))
     most = max((found["objective"] for found in best.values() if "failed" not in found), default=np.nan)
     print(
