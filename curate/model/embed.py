@@ -71,7 +71,9 @@ def width(folder: ModelFolder) -> int:
     if folder.kind is not ModelKind.STATIC:
         from transformers import AutoConfig
 
-        return int(AutoConfig.from_pretrained(folder.path, local_files_only=True).get_text_config().hidden_size)
+        return int(
+            AutoConfig.from_pretrained(folder.path, local_files_only=True).get_text_config().hidden_size
+        )
     from safetensors import safe_open
 
     with safe_open(folder.weights[0], framework="numpy") as tensors:
