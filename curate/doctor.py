@@ -80,10 +80,10 @@ def _devices() -> Iterator[Finding]:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         yield Finding("gpu", "ok", f"{', '.join(names)}; CUDA {torch.version.cuda}")
-    elif shutil.which("nvidia-smi") and torch.version.cuda is None:
+    elif shutil.which("nvidia-smi"):
         yield Finding(
-            "gpu", "problem", "this machine has an NVIDIA driver, and torch is built for the CPU alone",
-            "Install a CUDA build of torch, and the extra `gpu`.",
+            "gpu", "problem", f"there is an NVIDIA driver, and torch (CUDA: {torch.version.cuda}) sees no GPU",
+            "Install a CUDA build of torch that fits the driver, and the extra `gpu`.",
         )  # fmt: skip
     else:
         yield Finding("gpu", "ok", "none; models run on the CPU")

@@ -219,7 +219,12 @@ def _history(store: Path, stage: Stage, output: str, work: Workload, width: int 
         same = fingerprint(stage.output_identity(output))
         found = [manifest for manifest in found if fingerprint(manifest.identity) == same]
     if not found:
-        return Estimate("unknown", peak_memory_bytes=stated, tokens=work.tokens)
+        return Estimate(
+            "unknown",
+            peak_memory_bytes=stated,
+            tokens=work.tokens,
+            at_most=stated is not None and work.at_most,
+        )
     of_rows = [manifest for manifest in found if manifest.rows]
     memory = stated or max(manifest.peak_memory_bytes for manifest in of_rows or found)
     if not of_rows:
