@@ -5,12 +5,13 @@ additive, L = E + 1 / (sum_i C_i h_i^gamma_i) + A/N^alpha + B/D^beta; joint, the
 exponential, L = c + b exp(-sum_j A_j h_j). Terms that the runs cannot tell, as they share one N or one D, are left
 out and said. The notes hold the parameters, the diagnostics (leave-one-out error above all), the optimum and the
 predicted loss with bootstrap intervals, and what the law predicts for the proportional and the equal mixture.
-An optimum beyond the weights that were tried is an extrapolation: `outside_tried` names the groups.
+Each weight stays within the range that the runs tried, unless `extrapolate`: a law that fits the runs can be
+wrong by much beyond them (benchmarks/mixture_laws.py); `outside_tried` names the groups whose weight is.
 
 Cost: seconds for 3 to 4 groups: `starts` searches, a refit for each run and each resample. About 10 runs for 3 or
 4 groups; at least one more than the law has parameters (additive 1 + 2k, exponential 1 + k, plus terms).
 Source: Shukor et al., "Scaling laws for optimal data mixtures", 2025; Ye et al., "Data mixing laws", 2024.
-Deviations: see numerics.law_fitting (polish by least squares) and numerics.law_optimum (which bootstrap).
+Deviations: gamma at most 1 and no extrapolation, unless told; a polish by least squares (numerics.law_fitting).
 """
 
 from collections.abc import Mapping
@@ -57,7 +58,16 @@ class Laws(Mixer):
     max_repeats: float | None = Field(
         default=None, gt=0, description="how often the rows of a group may be drawn on average, at most"
     )
-    starts: int = Field(default=8, ge=1, description="searches from random parameters; the best is kept")
+    extrapolate: bool = Field(
+        default=False, description="let weights leave the range that the runs tried, each by itself"
+    )
+    max_gamma: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=20,
+        description="largest gamma; at most 1: returns diminish, the law is convex",
+    )
+    starts: int = Field(default=16, ge=1, description="searches from random parameters; the best is kept")
     resamples: int = Field(default=200, ge=0, description="refits behind the intervals; 0: no intervals")
     by: str = Field(default="source", description="column whose values are the groups")
     draws: Budget | None = Field(default=None, description=f"{DRAWS}; as many as selected rows when left out")
@@ -76,7 +86,7 @@ class Laws(Mixer):
         try:
             table = read_runs(self.runs)
             for target in self._weights(table):
-                form_of(self.law, table.runs(target))
+                form_of(self.law, table.runs(target), self.max_gamma)
         except CurateError as error:
             raise ValueError(str(error)) from error
         return self
@@ -98,10 +108,16 @@ class Laws(Mixer):
         deck, table = Deck.of(pool, column_of(self.by)), read_runs(self.runs)
         place = self._places(deck, table)
         sizes = deck.sizes[place].astype(np.float64)
-        least, most = self._bounds(sizes, pool.rows)
+        least, most = self._bounds(table, sizes, pool.rows)
         weights = self._weights(table)
         fits = [
-            fit_law(self.law, table.runs(target), derive(pool.seed, "laws", target), self.starts)
+            fit_law(
+                self.law,
+                table.runs(target),
+                derive(pool.seed, "laws", target),
+                self.starts,
+                self.max_gamma,
+            )
             for target in weights
         ]
         objective = Objective(
@@ -152,18 +168,22 @@ class Laws(Mixer):
         return [deck.names.index(name) for name in table.groups]
 
     def _bounds(
-        self, sizes: NDArray[np.float64], rows: int
+        self, table: RunTable, sizes: NDArray[np.float64], rows: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The least and the most weight of each group, float64 [groups]."""
         least, most = np.full(len(sizes), self.min_weight), np.ones(len(sizes))
+        if not self.extrapolate:
+            least = np.maximum(least, table.mixtures.min(axis=0))
+            most = np.minimum(most, table.mixtures.max(axis=0))
         if self.max_repeats is not None:
             draws = rows if self.draws is None else self.draws.rows(rows)
             most = np.minimum(most, self.max_repeats * sizes / draws)
-            if most.sum() < 1 or (most < least).any():
-                raise DataError(
-                    f"`max_repeats` and `min_weight` must leave room for {draws} draws. Got {self.max_repeats:g} "
-                    f"repeats of groups of {', '.join(f'{size:.0f}' for size in sizes)} rows, and {self.min_weight:g}."
-                )
+        if most.sum() < 1 or least.sum() > 1 or (most < least).any():
+            bounds = zip(table.groups, least, most, strict=True)
+            raise DataError(
+                "`min_weight`, `max_repeats` and the weights that the runs tried (without `extrapolate`) must leave "
+                f"a mixture. Got {', '.join(f'{name} {low:.3g} to {high:.3g}' for name, low, high in bounds)}."
+            )
         return least, most
 
     def _notes(

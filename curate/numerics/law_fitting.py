@@ -3,7 +3,9 @@
 The objective is the sum over runs of Huber's loss, delta = 1e-3, of r = ln(predicted) - ln(measured), by several
 starts of basin hopping over L-BFGS-B on the logarithms of the parameters, with exact derivatives; each start's
 end is polished by a trust-region least-squares on the same objective (L-BFGS alone stalls in the flat valleys of
-E against the exponents). The best end is kept. Left-out and resampled fits begin where the whole fit ended.
+E against the exponents). The best end is kept. Left-out and resampled fits begin where the whole fit ended. The
+gamma_i are at most 1 unless told otherwise; the paper asks for no more than above 0, and free ones can follow the
+noise of a few runs to an optimum far beyond them.
 
 Cost: for 4 groups and 20 runs seconds; starts times hops times some hundred evaluations of O(runs · p).
 Source: Shukor et al., "Scaling laws for optimal data mixtures", 2025; Hoffmann et al., 2022 (Huber, 1e-3).
@@ -64,14 +66,14 @@ class Fit:
     diagnostics: Diagnostics
 
 
-def fit_law(law: Law, runs: Runs, seed: int, starts: int = 8) -> Fit:
+def fit_law(law: Law, runs: Runs, seed: int, starts: int = 16, max_gamma: float = 1.0) -> Fit:
     """Fit a law to runs. Deterministic for a seed. Raises DataError as `form_of`.
 
     The matrices are tiny: BLAS runs on one thread, for more cost twenty times as much and round differently.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    form, left_out = form_of(law, runs)
+    form, left_out = form_of(law, runs, max_gamma)
     with threadpool_limits(limits=1, user_api="blas"):
         return _fit(form, left_out, runs, seed, starts)
 

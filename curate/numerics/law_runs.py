@@ -35,7 +35,7 @@ class Runs:
         return np.unique(np.column_stack([self.mixtures, *sizes]), axis=0, return_inverse=True)[1]
 
 
-def form_of(law: Law, runs: Runs) -> tuple[Form, tuple[str, ...]]:
+def form_of(law: Law, runs: Runs, max_gamma: float = 1.0) -> tuple[Form, tuple[str, ...]]:
     """The law with the terms that the runs can tell, and for each term left out, why.
 
     Raises DataError for losses or mixtures that are none; fewer than two groups; a group of one weight throughout;
@@ -67,7 +67,7 @@ def form_of(law: Law, runs: Runs) -> tuple[Form, tuple[str, ...]]:
             )
         else:
             references[-1] = float(np.exp(np.log(sizes).mean()))
-    form = Form(law, runs.groups, *references)
+    form = Form(law, runs.groups, *references, max_gamma=max_gamma)
     different = len(np.unique(runs.points))
     needed = len(form.names) + 1
     if different < needed:

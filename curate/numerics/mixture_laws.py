@@ -36,7 +36,8 @@ LOSS, SCALE, POWER, SLOPE = (-14.0, 7.0), (-14.0, 14.0), (-5.0, 3.0), (-30.0, 30
 class Form:
     """A law with the terms that it has; all but the values of its parameters.
 
-    reference_parameters, reference_tokens: N0 and D0; None for a law without the term.
+    reference_parameters, reference_tokens: N0 and D0; None for a law without the term. max_gamma: the largest
+    gamma_i; up to 1 returns diminish, and the additive law is convex in h.
     A vector theta, float64 [p], holds the logarithms of the parameters in the order of `names`; for the
     exponential law log c, then the logits u_j = log b - A_j.
     """
@@ -45,6 +46,7 @@ class Form:
     groups: tuple[str, ...]
     reference_parameters: float | None = None
     reference_tokens: float | None = None
+    max_gamma: float = 1.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +69,8 @@ class Form:
         if self.law == "exponential":
             return [("c", LOSS), *((f"u[{name}]", SLOPE) for name in self.groups)]
         places = [("E", LOSS), *((f"C[{name}]", SCALE) for name in self.groups)]
-        places += [(f"gamma[{name}]", POWER) for name in self.groups]
+        power = (POWER[0], min(POWER[1], float(np.log(self.max_gamma))))
+        places += [(f"gamma[{name}]", power) for name in self.groups]
         for letter, _ in self.sizes:
             if self.law == "additive":
                 places.append((letter, LOSS))

@@ -38,7 +38,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "equal": [{}, {"by": "cluster", "draws": 77}, {"draws": "50% tokens"}],
     "laws": [
-        {"runs": LAW_RUNS, "law": "exponential", "starts": 1, "resamples": 0, "min_weight": 0.1},
+        {"runs": LAW_RUNS, "law": "exponential", "starts": 1, "resamples": 0, "extrapolate": True},
         {"runs": LAW_RUNS, "law": "exponential", "starts": 1, "resamples": 0, "draws": "50% tokens"},
     ],
     "length_buckets": [

@@ -21,7 +21,7 @@ RUNS = Path(__file__).parent / "mixture_runs.csv"
 0.9 + exp(.3 chat - .6 code - 2.2 math)."""
 
 POOL = pool_of({"source": ["chat"] * 60 + ["code"] * 20 + ["math"] * 20})
-FAST: dict[str, Any] = {"runs": RUNS, "law": "exponential", "starts": 1, "resamples": 0}
+FAST: dict[str, Any] = {"runs": RUNS, "law": "exponential", "starts": 1, "resamples": 0, "extrapolate": True}
 
 
 def losses_at(mixture: np.ndarray) -> np.ndarray:
@@ -90,7 +90,9 @@ def test_no_row_repeats_more_than_allowed() -> None:
 
 
 def test_repeats_that_leave_no_room_are_an_error() -> None:
-    with pytest.raises(DataError, match="leave room for 300 draws. Got 2 repeats"):
+    with pytest.raises(
+        DataError, match=r"must leave a mixture. Got chat 0 to 0.4, code 0 to 0.133, math 0 to 0.133"
+    ):
         Laws(**FAST, max_repeats=2, draws=300).mix(POOL)
 
 
@@ -116,6 +118,13 @@ def test_notes_say_the_law_its_optimum_and_its_errors() -> None:
 
 def test_an_extrapolation_names_its_groups() -> None:
     assert "math" in Laws(**FAST, losses={"proof": 1}).mix(POOL).notes["outside_tried"]
+
+
+def test_weights_stay_within_those_tried_unless_told() -> None:
+    """All of proof's gain is math's; the runs tried 10.3 to 75.2 % of it, 0.7 to 50.9 % of chat, 5.8 % of code."""
+    notes = Laws(**{**FAST, "extrapolate": False}, losses={"proof": 1}).mix(POOL).notes
+    assert notes["mixture"] == pytest.approx({"chat": 0.007, "code": 0.241, "math": 0.752}, abs=1e-9)
+    assert notes["outside_tried"] == []
 
 
 def test_a_size_is_that_of_the_largest_run_unless_given(tmp_path: Path) -> None:

