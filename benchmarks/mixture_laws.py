@@ -6,14 +6,14 @@ Then a real small search: a random Llama (--hidden, --layers, --vocabulary piece
 scratch on --mixtures mixtures of three domains, --tokens supervised tokens each (every token of a text counts), by
 ordinary runs of curate. The loss is the mean over the domains of the loss on DEV. Laws are fitted to the first
 mixtures; the last ones, the equal and the proportional mixture are predicted. Then the model is trained at each law's
-optimum, through the mixer `laws`. All losses are means over --seeds, which change the rows drawn and their order.
+optimum, through the mixer `laws`; "free" lets gamma be above 1 and weights leave the range that was tried. All losses
+are means over --seeds, which change the rows drawn and their order.
 
 Both files have the text columns `domain`, `prompt`, `response`; what was run before is read from the store. Without
 files: the simulation alone.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,10 @@ def prepare(arguments: argparse.Namespace, work: Path) -> dict[str, int]:
     return sizes
 
 
-def trained(arguments: argparse.Namespace, work: Path, mix: dict[str, Any], seed: int) -> dict[str, float]:
-    """The loss on each domain's DEV rows, in nats, of the model trained by a mixer's schedule."""
+def trained(
+    arguments: argparse.Namespace, work: Path, mix: dict[str, Any], seed: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The loss on each domain's DEV rows, in nats, of the model trained by a mixer's schedule; and its notes."""
     source = {"format": "text", "columns": {"text": "text"}}
     held_out = [
         {"name": f"dev-{domain}", "path": str(work / f"dev-{domain}.jsonl"), **source}
@@ -189,7 +191,8 @@ def trained(arguments: argparse.Namespace, work: Path, mix: dict[str, Any], seed
     }
     run = curate.run(config, runs=arguments.runs, runner="local")
     found = run.evaluation["losses"]["selected"]["sources"]
-    return {domain: found[f"dev-{domain}"]["loss"] for domain in arguments.domains}
+    (notes,) = [stage["notes"] for stage in run.stages if stage["name"].startswith("mix.")]
+    return {domain: found[f"dev-{domain}"]["loss"] for domain in arguments.domains}, dict(notes)
 
 
 def mixtures_of(domains: list[str], count: int) -> NDArray[np.float64]:
@@ -218,7 +221,7 @@ def search(arguments: argparse.Namespace) -> None:
     def measure(name: str, mixture: NDArray[np.float64]) -> None:
         weights = dict(zip(domains, mixture.tolist(), strict=True))
         mix = {"weights": {"weights": weights, **draws}}
-        losses = [trained(arguments, work, mix, seed) for seed in arguments.seeds]
+        losses = [trained(arguments, work, mix, seed)[0] for seed in arguments.seeds]
         means = {f"loss.{domain}": float(np.mean([each[domain] for each in losses])) for domain in domains}
         measured.append({"run": name, **weights, **means})
         by_seed.append([float(np.mean(list(each.values()))) for each in losses])
@@ -246,9 +249,10 @@ def search(arguments: argparse.Namespace) -> None:
     print(
         f"\n| mixture | {', '.join(domains)} | predicted | 90 %: law; one run | measured | each seed |\n|{'---|' * 6}"
     )
-    for law in laws:
-        mix = {"laws": {"runs": str(fitted), "law": law, "min_weight": 0.02, **draws}}
-        report(arguments, work, f"optimum, {law}", mix)
+    free = {"max_gamma": 20, "extrapolate": True, "min_weight": 0.02}
+    for law, name, more in (*((law, law, {}) for law in laws), ("additive", "additive, free", free)):
+        mix = {"laws": {"runs": str(fitted), "law": law, **more, **draws}}
+        report(arguments, work, f"optimum, {name}", mix)
     for name, mixture in baselines.items():
         weights = dict(zip(domains, mixture.tolist(), strict=True))
         report(arguments, work, name, {"weights": {"weights": weights, **draws}})
@@ -270,31 +274,19 @@ def held_back(law: Law, table: RunTable, whole: RunTable) -> str:
 
 
 def report(arguments: argparse.Namespace, work: Path, name: str, mix: dict[str, Any]) -> None:
-    """Train with each seed and print a row."""
-    losses = [np.mean(list(trained(arguments, work, mix, seed).values())) for seed in arguments.seeds]
-    ((method, fields),) = mix.items()
+    """Train with each seed and print a row; what is predicted is what the first seed's run says."""
+    found = [trained(arguments, work, mix, seed) for seed in arguments.seeds]
+    losses = [np.mean(list(each.values())) for each, _ in found]
+    ((_, fields),) = mix.items()
     predicted, weights = "| | ", fields.get("weights")
-    if method == "laws":
-        notes = mix_notes(arguments, work, fields)
+    notes = found[0][1]
+    if "law" in notes:
         weights, spread = notes["mixture"], notes["intervals"]
-        law, run = (f"{low:.4f} to {high:.4f}" for low, high in (spread["loss"], spread["loss_of_a_run"]))
-        predicted = f"| {notes['predicted_loss']:.4f} | {law}; {run} "
+        law, run = (f"{low:.3f} to {high:.3f}" for low, high in (spread["loss"], spread["loss_of_a_run"]))
+        predicted = f"| {notes['predicted_loss']:.3f} | {law}; {run} "
     shown = ", ".join(f"{weight:.2f}" for weight in weights.values())
-    several = ", ".join(f"{loss:.4f}" for loss in losses)
-    print(f"| {name} | {shown} {predicted}| {np.mean(losses):.4f} | {several} |", flush=True)
-
-
-def mix_notes(arguments: argparse.Namespace, work: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """What the mix stage of the run with the first seed said of its schedule."""
-    for path in sorted(
-        arguments.runs.glob("mixture-laws-*/run.json"), key=lambda path: -path.stat().st_mtime
-    ):
-        info = json.loads(path.read_text())
-        for stage in info["stages"]:
-            notes = stage.get("notes") or {}
-            if notes.get("law") == fields["law"] and info["seed"] == arguments.seeds[0]:
-                return dict(notes)
-    raise SystemExit("no run of the mixer `laws` is recorded")
+    several = ", ".join(f"{loss:.3f}" for loss in losses)
+    print(f"| {name} | {shown} {predicted}| {np.mean(losses):.3f} | {several} |", flush=True)
 
 
 def main() -> None:

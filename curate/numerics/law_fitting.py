@@ -81,11 +81,12 @@ def fit_law(law: Law, runs: Runs, seed: int, starts: int = 16, max_gamma: float 
 def _fit(form: Form, left_out: tuple[str, ...], runs: Runs, seed: int, starts: int) -> Fit:
     ends = [_search(form, runs, derive(seed, "law", str(start))) for start in range(starts)]
     costs = [_cost(form, theta, runs) for theta in ends]
-    best = _polish(form, ends[int(np.argmin(costs))], runs, tolerance=1e-12, evaluations=500)
-    fitted = FittedLaw(form, best)
+    best = ends[int(np.argmin(costs))]
+    reached = predictions(FittedLaw(form, best), runs)
+    fitted = FittedLaw(form, _polish(form, best, runs, tolerance=1e-12, evaluations=500))
     predicted, jacobian = form.evaluate(fitted.theta, runs.mixtures, ratios_of(form, runs))
     agreeing = sum(
-        bool((np.abs(predictions(FittedLaw(form, theta), runs) / predicted - 1) <= SAME).all())
+        bool((np.abs(predictions(FittedLaw(form, theta), runs) / reached - 1) <= SAME).all())
         for theta in ends
     )
     count = len(runs.losses)

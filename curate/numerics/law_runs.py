@@ -67,7 +67,7 @@ def form_of(law: Law, runs: Runs, max_gamma: float = 1.0) -> tuple[Form, tuple[s
             )
         else:
             references[-1] = float(np.exp(np.log(sizes).mean()))
-    form = Form(law, runs.groups, *references, max_gamma=max_gamma)
+    form = Form(law, runs.groups, references[0], references[1], max_gamma)
     different = len(np.unique(runs.points))
     needed = len(form.names) + 1
     if different < needed:
