@@ -72,14 +72,15 @@ def _run(config: Path, overrides: list[str], runs: Path, runner: RunnerName, as_
 
 
 def print_comparison(told: dict[str, Any], folder: Path) -> None:
-    """Print the table of a comparison, and its verdicts."""
-    from curate.comparison import HEAD, cells, tables
+    """Print the columns of a comparison that fit a terminal, and its verdicts; the file has all."""
+    from curate.comparison import HEAD, PRINTED, cells, tables
 
     console = Console()
     for title, summaries in tables(told):
-        table = Table(*HEAD, box=None, title=title)
+        table = Table(*PRINTED, box=None, title=title)
         for summary in summaries:
-            table.add_row(*cells(summary))
+            found = dict(zip(HEAD, cells(summary), strict=True))
+            table.add_row(*(found[name] for name in PRINTED))
         console.print(table)
     for verdict in told["verdicts"]:
         console.print(verdict, highlight=False)

@@ -24,12 +24,15 @@ from curate.store import write_json
 
 Kind = Literal["method", "baseline", "matched"]
 FILE, TABLE = "comparison.json", "comparison.md"
+SOUND = ("", "none")
 REFERENCES = ("random", "lengths", "full")
 HEAD = (
     "budget", "method", "loss", "95 % (bootstrap)", "against random", "against its lengths", "rows",
     "trained tokens", "noise", "nearest", "scoring tokens", "scoring s", "training s",
 )  # fmt: skip
 """Columns of the table; differences with Student's 95 % interval."""
+PRINTED = ("budget", "method", "loss", "against random", "against its lengths", "rows", "noise", "scoring s")
+"""Those that fit a terminal."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Outcome:
 class Comparison:
     """Gathers outcomes; writes comparison.json and comparison.md into a folder after each.
 
-    noise: the column that is null or empty for a sound row; None where no noise is known.
+    noise: the column that is null, empty or `none` for a sound row; None where no noise is known.
     """
 
     def __init__(self, folder: Path, noise: str | None) -> None:
@@ -95,7 +98,7 @@ def outcome(cell: Cell, run: Run, noise: str | None) -> Outcome:
     spoiled = None
     if noise is not None:
         marks = run.rows.filter(pl.col("position").is_in(selected.implode())).select(noise).collect()[noise]
-        spoiled = int((marks.fill_null("") != "").sum()) / len(marks)
+        spoiled = int((~marks.fill_null("").is_in(SOUND)).sum()) / len(marks)
     tokens, seconds = scoring_cost(run)
     tuned = losses["selected"]
     return Outcome(

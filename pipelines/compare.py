@@ -74,7 +74,7 @@ class Compare(Pipeline):
     )
     noise: str | None = Field(
         default=None,
-        description="metadata field that is empty for a sound row: the share kept of others is told",
+        description="metadata field that is empty or `none` for a sound row: the share kept of others is told",
     )
 
     @model_validator(mode="after")

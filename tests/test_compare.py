@@ -10,7 +10,8 @@ from pools import configuration, write_pool
 
 import curate
 from curate.cli import main
-from curate.comparison import Cell, Outcome, difference, markdown, report, verdict
+from curate.compare_command import print_comparison
+from curate.comparison import Cell, Outcome, difference, markdown, outcome, report, verdict
 from curate.config import read_config
 from curate.errors import ConfigError
 from curate.overlap import overlaps
@@ -252,3 +253,32 @@ def test_the_command_refuses_a_list_that_compares_nothing(capsys: pytest.Capture
         main(["compare", str(Path(__file__).parent.parent / "configs" / "demo.yaml")])
     assert stopped.value.code == 2
     assert "nothing to compare" in capsys.readouterr().err
+
+
+def test_a_row_without_a_mark_or_marked_none_is_sound(tmp_path: Path, tiny_model: Path) -> None:
+    pool = write_pool(tmp_path / "data")
+    lines = [json.loads(line) for line in (pool / "chat.jsonl").read_text().splitlines()]
+    marks = ["none", "", None, "truncated"]
+    marked = [row | {"spoiled": marks[place % 4]} for place, row in enumerate(lines)]
+    (pool / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in marked))
+    stages = [
+        {"select": {"random": {"budget": "100%"}}},
+        {"train": {"max_steps": 1}},
+        {"evaluate": {"held_out": "10%", "baselines": []}},
+    ]
+    config = configuration(pool, stages, tiny_model)
+    config["sources"] = [config["sources"][0] | {"metadata": ["spoiled"]}]
+    run = curate.run(config, runs=tmp_path / "runs", runner="local")
+    kept = run.selected.select("position").join(run.rows, on="position").select("meta.spoiled").collect()
+    expected = (kept["meta.spoiled"] == "truncated").sum() / kept.height
+    found = outcome(Cell("all", "method", "toy", "all", 0), run, "meta.spoiled").noise
+    assert 0.1 < expected < 0.4
+    assert found == expected
+
+
+def test_the_table_fits_a_terminal(compared: curate.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(told(compared), compared.path)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if "comparison.md" not in line)
+    assert "long, lengths" in printed
