@@ -281,4 +281,3 @@ def test_the_table_fits_a_terminal(compared: curate.Run, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert all(len(line) <= 80 for line in printed.splitlines() if "comparison.md" not in line)
-    assert "long, lengths" in printed
