@@ -12,7 +12,7 @@ _BLOCK_ELEMENTS = 1 << 22
 
 
 def leverage_scores(vectors: NDArray[np.float32], rank: int | None = None) -> tuple[NDArray[np.float64], int]:
-    """ℓ, float64 [rows], rounded to 12 decimals, and the rank that it is of.
+    """ℓ, float64 [rows], rounded to 9 decimals (equal ones stay equal), and the rank that it is of.
 
     vectors: [rows, d]. rank: k; None for all. Singular values below d · 2⁻²³ of the largest (the precision of float32)
     count as zero, so that the rank can be below the one asked for.
@@ -33,4 +33,4 @@ def leverage_scores(vectors: NDArray[np.float32], rank: int | None = None) -> tu
     for start in range(0, len(vectors), step):
         block = vectors[start : start + step].astype(np.float64) @ scaled
         scores[start : start + step] = np.einsum("nk,nk->n", block, block)
-    return np.round(scores, 12), kept
+    return np.round(scores, 9), kept

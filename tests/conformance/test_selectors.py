@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from candidates import random_pool, shuffled, uids
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curate.budget import Budget
@@ -207,6 +207,8 @@ def test_same_seed_same_selection(written: dict[str, Any], pool: Pool) -> None:
 @settings(max_examples=6, deadline=None)
 @given(rows=st.integers(1, 60), seed=st.integers(0, 10**6))
 def test_another_order_of_the_pool_gives_the_same_rows(written: dict[str, Any], rows: int, seed: int) -> None:
+    # Up to as many rows as dimensions have the leverage 1 each, and equal ones go by their position.
+    assume("leverage" not in written or rows > 8)
     pool = random_pool(rows, seed, nulls=True)
     other = shuffled(pool, seed + 1)
     here, there = chosen_or_none(made(written), pool), chosen_or_none(made(written), other)
