@@ -107,6 +107,14 @@ class Run:
         """health.json: distribution, length correlation and likeness of the scores (see curate.health.Health)."""
         return self._json("health.json", "Its configuration has no `score`, or it is not done.")
 
+    @property
+    def contamination(self) -> Mapping[str, Any]:
+        """contamination.json: rows of the pool that match evaluation rows, both texts (see curate.contamination)."""
+        return self._json(
+            "contamination.json",
+            "Its configuration has no `evaluate` and no `target`, or `check_contamination: false`, or it is not done.",
+        )
+
     def dataset(self) -> "datasets.Dataset":
         """The selected rows, in pool order, in their original schema."""
         from curate.data.export import dataset
