@@ -26,6 +26,10 @@ class Component(BaseModel):
     execution_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that cannot change the result (batch size, workers) and so stay out of the fingerprint."""
 
+    dimension_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that are the dimension of a projection or a sketch that its result is computed by (hashed n-grams, a
+    sparse code). `curate compare --stability` halves and doubles them."""
+
     @classmethod
     def method_name(cls) -> str:
         """The name that a user writes: the file's name."""

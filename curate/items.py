@@ -70,7 +70,7 @@ def front(config: Config, model: ModelHandle | None) -> list[Stage]:
         reserved = tuple(source.name for source in (*held, *target))
         fraction = evaluations[0][1].held_out if evaluations else 0.0
         name = TARGET_SOURCE if target else None
-        seed = derive(config.seed, "hold_out")
+        seed = derive(config.seed if config.held_out_seed is None else config.held_out_seed, "hold_out")
         stages.append(HoldOut("hold_out", None, Resources(), fraction, reserved, name, seed))
     return stages
 

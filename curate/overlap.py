@@ -53,12 +53,13 @@ def overlaps(runs: Sequence[Run]) -> Overlaps:
     for first, second in combinations(runs, 2):
         shared = len(kept[first.name] & kept[second.name])
         either = len(kept[first.name] | kept[second.name])
-        correlation = _spearman(first, second)
+        correlation = score_correlations(first, second)
         pairs.append(Pair(first.name, second.name, shared, shared / max(either, 1), correlation))
     return Overlaps(facts, pairs)
 
 
-def _spearman(first: Run, second: Run) -> dict[str, float]:
+def score_correlations(first: Run, second: Run) -> dict[str, float]:
+    """Spearman of each score (and part of one) over the contents that both runs scored; see `Pair.spearman`."""
     if not all((run.path / "scores.parquet").exists() for run in (first, second)):
         return {}
     tables = [run.scores for run in (first, second)]

@@ -115,6 +115,11 @@ class Run:
             "Its configuration has no `evaluate` and no `target`, or `check_contamination: false`, or it is not done.",
         )
 
+    @property
+    def stability(self) -> Mapping[str, Any]:
+        """stability.json: how much of the selection stays under other seeds, precisions … (see curate.stability)."""
+        return self._json("stability.json", "`curate compare CONFIG --stability` makes it.")
+
     def dataset(self) -> "datasets.Dataset":
         """The selected rows, in pool order, in their original schema."""
         from curate.data.export import dataset

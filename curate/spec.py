@@ -168,6 +168,13 @@ class Config(Spec):
         description="another number draws the last `select`, the mixture and the training anew, on the same pool, "
         "held-out rows and scores: a repeat",
     )
+    held_out_seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="draws the held-out rows; that of `seed` if left out. Runs of several seeds with one of these "
+        "choose from the same rows and are judged on the same",
+        exclude_if=lambda value: value is None,
+    )
     model: ModelSpec | None = Field(default=None, description="the model that is scored with and tuned")
     tokens: TokenSpec = Field(default=TokenSpec(), description="tokenisation and loss mask")
     sources: tuple[SourceSpec, ...] = Field(min_length=1, description="the pool")

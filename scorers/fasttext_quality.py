@@ -29,6 +29,7 @@ class FasttextQuality(LearnedTextScorer):
 
     higher_is_better = True
     reads_target = False
+    dimension_fields = ("dim", "buckets")
 
     by: str = Field(default="predictive_strength", description="score or column to learn; high is good")
     fraction: Fraction | None = Field(

@@ -25,10 +25,9 @@ class Mona(SignalScorer, Referenced):
     """Generalised Jaccard similarity of mean sparse codes to the target's."""
 
     higher_is_better = True
+    dimension_fields = ("expansion",)
 
-    autoencoder: str | None = Field(
-        default=None, description="folder with one, kept as it is; null: train one"
-    )
+    autoencoder: str | None = Field(default=None, description="folder with one, kept as is; null: train one")
     depth: float = Field(default=0.5, ge=0, le=1, description="which layer is read: 0 the first, 1 the last")
     active: int = Field(default=192, gt=0, description="entries of a code that are kept (K)")
     expansion: int = Field(default=32, gt=0, description="features per number of a state")
@@ -36,13 +35,14 @@ class Mona(SignalScorer, Referenced):
     training_tokens: int = Field(default=100_000, gt=0, description="states of the pool that train it")
 
     def identity(self) -> dict[str, Any]:
-        """The content of a given autoencoder, not its place."""
+        """The content of a given autoencoder, not its place; `expansion` is of one that is trained."""
         from curate.model.autoencoder import content_files
         from curate.model.folders import file_hash
 
         if self.autoencoder is None:
             return super().identity()
-        return {**super().identity(), "autoencoder": [*map(file_hash, content_files(Path(self.autoencoder)))]}
+        files = [file_hash(file) for file in content_files(Path(self.autoencoder))]
+        return {**super().identity(), "expansion": None, "autoencoder": files}
 
     def refer(self, examples: Examples) -> Mapping[str, NDArray[Any]]:
         """The autoencoder's arrays, the layer, and the prototype [features]."""

@@ -40,6 +40,8 @@ _SLICE_ROWS = 2048
 class ImportanceResampling(Selector):
     """Rows drawn so that their words are distributed as the target's."""
 
+    dimension_fields = ("buckets",)
+
     budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
     ngrams: int = Field(default=2, ge=1, le=5, description="longest run of words that is counted")
     buckets: int = Field(default=10_000, ge=2, description="buckets that n-grams are hashed into")

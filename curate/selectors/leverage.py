@@ -31,6 +31,8 @@ from curate.selectors._vectors import NO_EMBEDDING, Embedded, texts_of
 class Leverage(Selector):
     """The rows that hold up the directions of the embeddings which few others do."""
 
+    dimension_fields = ("components",)
+
     budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
     components: int | None = Field(
         default=None, ge=1, description="k: leverage in the k largest singular directions; all if left out"
