@@ -9,7 +9,8 @@ negative); graph cut is not, for a λ above ½.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -61,7 +62,9 @@ class FacilityLocation:
         self._covered = torch.zeros(self.rows, device=self._values.device)
         self._gains = torch.from_numpy(kernel.sums()).to(self._values.device)
         self._step = min(EXACT_ROWS, max(1, BLOCK_ELEMENTS // max(1, self.rows)))
-        self._block = torch.empty(self._step, self.rows, device=self._values.device)
+        threads = torch.get_num_threads() if self._values.device.type == "cpu" else 1
+        self._threads = ThreadPoolExecutor(threads, "gains", initializer=torch.set_num_threads, initargs=(1,))
+        self._blocks = torch.empty(threads, self._step, self.rows, device=self._values.device)
 
     def gains(self, rows: Rows | None = None) -> NDArray[np.float64]:
         """Σ_i max(0, s_ij − max_{k∈S} s_ik) of each row j, float64; exact."""
@@ -69,20 +72,32 @@ class FacilityLocation:
         return found.copy() if rows is None else found[rows]
 
     def add(self, row: int) -> None:
-        """As many passes over a row of the kernel as rows are served better."""
+        """As many passes over a row of the kernel as rows are served better, in as many threads as torch has."""
         similarity = self._values[row]
         better = torch.nonzero(similarity > self._covered).squeeze(1)
         before, after = self._covered[better], similarity[better]
         self._covered[better] = after
+        pieces = list(zip(*(torch.split(each, self._step) for each in (better, before, after)), strict=True))
         with _one_thread():
-            for some, least, most in zip(
-                *(torch.split(each, self._step) for each in (better, before, after)), strict=True
-            ):
-                block = self._block[: len(some)]
-                torch.index_select(self._values, 0, some, out=block)
-                torch.maximum(block, least[:, None], out=block)
-                torch.minimum(block, most[:, None], out=block)
-                self._gains -= block.sum(0).sub_(least.sum())
+            if len(pieces) > 1:
+                shares = [pieces[first :: len(self._blocks)] for first in range(len(self._blocks))]
+                for lost in self._threads.map(self._lost, self._blocks, shares):
+                    self._gains -= lost
+            else:
+                self._gains -= self._lost(self._blocks[0], pieces)
+
+    def _lost(self, space: torch.Tensor, pieces: Sequence[tuple[torch.Tensor, ...]]) -> torch.Tensor:
+        """What the gains of all rows lose where rows are served better, float64 [rows]; exact, in any order.
+
+        space: float32 [step, rows]. pieces: of rows served better, which they are, and their service before and after.
+        """
+        lost = torch.zeros_like(self._gains)
+        for some, before, after in pieces:
+            block = torch.index_select(self._values, 0, some, out=space[: len(some)])
+            torch.maximum(block, before[:, None], out=block)
+            torch.minimum(block, after[:, None], out=block)
+            lost += block.sum(0).sub_(before.sum())
+        return lost
 
 
 class FacilityLocationOnDemand:

@@ -154,10 +154,12 @@ def test_lazy_in_any_blocks_chooses_as_greedy_does(
     assert lazy.gains == pytest.approx(eager.gains, abs=1e-11)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 def test_facility_location_held_on_demand_and_sparse_agree_to_the_last_bit(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     monkeypatch.setattr(submodular, "BLOCK_ELEMENTS", 700)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     sparse = sparse_kernel(points(300, 8, copies=True), 6, LIMIT)
     found = [
         greedy(SparseFacilityLocation(sparse), Rules(250)),
