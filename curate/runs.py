@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     from curate.data.export import Exported, ExportFormat
+    from curate.plot import Plot
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,18 @@ class Run:
     def stability(self) -> Mapping[str, Any]:
         """stability.json: how much of the selection stays under other seeds, precisions … (see curate.stability)."""
         return self._json("stability.json", "`curate compare CONFIG --stability` makes it.")
+
+    @property
+    def comparison(self) -> Mapping[str, Any]:
+        """comparison.json: summaries, verdicts and outcomes (see curate.comparison.report)."""
+        return self._json("comparison.json", "Its `pipeline` is no `compare`, or no cell of it is done.")
+
+    @property
+    def plot(self) -> "Plot":
+        """Charts: `run.plot.scores("el2n")`, `run.plot.map()` … (see curate.plot.Plot)."""
+        from curate.plot import Plot
+
+        return Plot(self)
 
     def dataset(self) -> "datasets.Dataset":
         """The selected rows, in pool order, in their original schema."""

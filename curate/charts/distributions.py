@@ -1,0 +1,193 @@
+"""Distributions: of scores, kept against dropped, and of lengths, pool against selection; and how scores correlate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.charts.style import WIDTH, dashes, palette, short, values
+
+BINS = 40
+SMALL_BINS = 24
+"""Of each of several charts."""
+COLUMNS = 3
+TAIL = 0.005
+"""The share of rows at either end that a few outliers may not stretch the axis for."""
+GROUPS = ("kept", "dropped")
+
+
+@dataclass(frozen=True)
+class Binned:
+    """edges: float64 [bins + 1]. counts: group -> int64 [bins]. open_low, open_high: that end's bin has the tail."""
+
+    edges: NDArray[np.float64]
+    counts: Mapping[str, NDArray[np.int64]]
+    open_low: bool
+    open_high: bool
+
+
+def binned(groups: Mapping[str, NDArray[np.float64]], bins: int) -> Binned | None:
+    """Counts of finite values in bins of equal width; None where there is no value.
+
+    Where outliers would more than double the axis, the first and the last bin have all that lies beyond, too.
+    """
+    everything = np.concatenate(list(groups.values()))
+    if not len(everything):
+        return None
+    lowest, highest = float(everything.min()), float(everything.max())
+    low, high = (float(each) for each in np.quantile(everything, [TAIL, 1 - TAIL]))
+    if high == low or highest - lowest <= 2 * (high - low):
+        low, high = lowest, highest
+    if not high > low or not np.isfinite(high - low):
+        margin = max(abs(lowest) * 1e-3, 0.5)
+        low, high, bins = lowest - margin, highest + margin, 1
+    edges = np.linspace(low, high, bins + 1)
+    counts = {name: np.histogram(np.clip(found, low, high), edges)[0] for name, found in groups.items()}
+    return Binned(edges, counts, lowest < low, highest > high)
+
+
+def scores(table: pl.DataFrame, names: Sequence[str]) -> Any:
+    """The distribution of scores, a chart for each.
+
+    table: the columns `names` (float64, null where undefined) and `kept` (bool), one row per scored row.
+    """
+    charts = [score(table, name, SMALL_BINS if len(names) > 1 else BINS) for name in names]
+    if len(charts) == 1:
+        return charts[0]
+    small = [chart.properties(width=WIDTH // 2, height=110) for chart in charts]
+    return alt.concat(*small, columns=COLUMNS)
+
+
+def score(table: pl.DataFrame, name: str, bins: int = BINS) -> Any:
+    """Shares of the kept rows and of the dropped ones, in bins of one score; what has no finite value is said."""
+    column = table[name].cast(pl.Float64).fill_nan(None)
+    finite = column.is_finite().fill_null(False)
+    infinite, missing = int((column.is_infinite().fill_null(False)).sum()), column.null_count()
+    groups = {
+        group: column.filter(finite & (table["kept"] if group == "kept" else ~table["kept"])).to_numpy()
+        for group in GROUPS
+    }
+    notes = [f"{len(found):,} {group}" for group, found in groups.items()]
+    notes += [f"{missing:,} without a value"] * bool(missing) + [f"{infinite:,} infinite"] * bool(infinite)
+    title = alt.TitleParams(short(name), subtitle=", ".join(notes))
+    return distribution(binned(groups, bins), "score", alt.Scale(zero=False, nice=False)).properties(
+        title=title, description=f"Distribution of {short(name)}: {', '.join(notes)}"
+    )
+
+
+def lengths(table: pl.DataFrame, unit: str) -> Any:
+    """Shares of the pool's rows and of the selected ones, in bins of length that grow with it.
+
+    table: `length` (number, null where unknown) and `selected` (bool), one row per row of the pool. unit: e.g. tokens.
+    """
+    known = table.drop_nulls("length")
+    groups = {
+        "pool": known["length"].cast(pl.Float64).to_numpy(),
+        "selected": known.filter("selected")["length"].cast(pl.Float64).to_numpy(),
+    }
+    longest = max([1.0, *(float(found.max()) for found in groups.values() if len(found))])
+    edges = np.unique(np.concatenate([[0.0], np.round(np.geomspace(1, longest + 1, BINS + 1))]))
+    counts = {name: np.histogram(found, edges)[0] for name, found in groups.items()}
+    has_rows = any(len(found) for found in groups.values())
+    found = Binned(edges, counts, False, False) if has_rows else None
+    notes = [f"{len(each):,} {name}" for name, each in groups.items()]
+    missing = table["length"].null_count()
+    notes += [f"{missing:,} of unknown length"] * bool(missing)
+    return distribution(found, unit, alt.Scale(type="symlog", constant=1, nice=False)).properties(
+        title=alt.TitleParams(f"Length in {unit}", subtitle=", ".join(notes)),
+        description=f"Distribution of length in {unit}: {', '.join(notes)}",
+    )
+
+
+def distribution(found: Binned | None, axis: str, scale: alt.Scale) -> Any:
+    """Each group's share in each bin, as steps: filled, and lines of different dashes."""
+    rows: list[dict[str, Any]] = []
+    names: list[str] = []
+    if found is not None:
+        names = list(found.counts)
+        last = len(found.edges) - 2
+        for name, counts in found.counts.items():
+            total = int(counts.sum())
+            for place, count in enumerate(counts.tolist()):
+                low, high = found.edges[place], found.edges[place + 1]
+                text = f"{low:.4g} to {high:.4g}"
+                if place == 0 and found.open_low:
+                    text = f"up to {high:.4g}"
+                elif place == last and found.open_high:
+                    text = f"{low:.4g} and more"
+                rows.append(
+                    {
+                        "group": name, "low": low, "high": high, "rows": count,
+                        "share": count / total if total else 0.0, "bin": text,
+                    }
+                )  # fmt: skip
+    colours, _ = palette(names)
+    base = alt.Chart(values(rows)).encode(
+        x=alt.X("low:Q", title=axis, scale=scale),
+        x2="high:Q",
+        color=alt.Color("group:N", scale=colours, sort=names, title=None),
+        tooltip=[
+            alt.Tooltip("group:N"),
+            alt.Tooltip("bin:N", title=axis),
+            alt.Tooltip("rows:Q", format=","),
+            alt.Tooltip("share:Q", format=".2%"),
+        ],
+    )
+    filled = base.mark_bar(opacity=0.25, binSpacing=0).encode(
+        y=alt.Y("share:Q", stack=None, title="share of rows", axis=alt.Axis(format="%"))
+    )
+    lines = base.mark_rule(strokeWidth=2).encode(
+        y="share:Q", strokeDash=alt.StrokeDash("group:N", scale=dashes(names), sort=names, title=None)
+    )
+    return (filled + lines).properties(width=WIDTH, height=220)
+
+
+def correlation(
+    rank_correlation: Mapping[str, Mapping[str, float | None]],
+    with_length: Mapping[str, float | None],
+    length: str | None,
+) -> Any:
+    """Spearman's rank correlation of every pair of scores, and of each with the length, in figures.
+
+    rank_correlation: score -> score -> rho. with_length: score -> rho. length: what counts as a row's length, null
+    where there is none.
+    """
+    names = list(rank_correlation)
+    found = {(one, other): rank_correlation[one][other] for one in names for other in names}
+    if length is not None:
+        found |= {(name, length): with_length[name] for name in names}
+        found |= {(length, name): with_length[name] for name in names} | {(length, length): 1.0}
+    order = [short(name) for name in [*names, *([] if length is None else [length])]]
+    rows = [
+        {
+            "first": short(one),
+            "second": short(other),
+            "rho": rho,
+            "text": "-" if rho is None else f"{rho:.2f}".replace("-0.00", "0.00"),
+        }
+        for (one, other), rho in found.items()
+    ]
+    side = 34
+    base = alt.Chart(values(rows)).encode(
+        x=alt.X("first:N", sort=order, title=None, axis=alt.Axis(labelAngle=-45)),
+        y=alt.Y("second:N", sort=order, title=None),
+        tooltip=[
+            alt.Tooltip("first:N"),
+            alt.Tooltip("second:N"),
+            alt.Tooltip("rho:Q", title="Spearman", format=".4f"),
+        ],
+    )
+    cells = base.mark_rect().encode(
+        color=alt.Color("rho:Q", title="Spearman", scale=alt.Scale(scheme="purpleorange", domain=[-1, 1]))
+    )
+    strong = alt.condition("abs(datum.rho) > 0.7", alt.value("white"), alt.value("black"))
+    return (cells + base.mark_text(fontSize=11).encode(text="text:N", color=strong)).properties(
+        width=side * len(order),
+        height=side * len(order),
+        title="How alike the scores order the rows (Spearman)",
+        description=f"Spearman's rank correlation of {', '.join(order)}",
+    )
