@@ -16,6 +16,7 @@ from curate.spec import Config, StageEntry
 from curate.stage import Stage
 from curate.stages.clean import clean_stages
 from curate.stages.cluster import Cluster
+from curate.stages.contamination import Contamination, contamination_stages
 from curate.stages.embed import Embed, EmbedRows, EmbedTarget
 from curate.stages.evaluate import Evaluate, TuneBaseline, evaluate_stages
 from curate.stages.hold_out import HoldOut
@@ -38,7 +39,7 @@ def entry_error(entry: int | None, message: str) -> ConfigError:
 
 
 def front(config: Config, model: ModelHandle | None) -> list[Stage]:
-    """Ingest; tokenize, where there is a model; hold out, where there is an evaluation or a target."""
+    """Ingest; tokenize, where there is a model; hold out and look for leaks, where there is something to hold out."""
     evaluations = [
         (index, method)
         for index, entry in enumerate(config.stages)
@@ -72,6 +73,9 @@ def front(config: Config, model: ModelHandle | None) -> list[Stage]:
         name = TARGET_SOURCE if target else None
         seed = derive(config.seed if config.held_out_seed is None else config.held_out_seed, "hold_out")
         stages.append(HoldOut("hold_out", None, Resources(), fraction, reserved, name, seed))
+        asked = any(entry.kind == "contamination" for entry in config.stages)
+        if config.check_contamination and not asked:
+            stages += contamination_stages(Contamination(), None, Resources(), None)
     return stages
 
 
@@ -121,16 +125,15 @@ def stages_of(
                 return [select]
             return [TargetRows("target_rows", index, resources, TARGET_SOURCE), select]
         if kind == "embed":
-            spec = cast(Embed, methods[0])
-            handle = model if spec.model == "states" else ModelHandle(ModelSpec(path=spec.model))
-            if handle is None:
-                raise ConfigError(
-                    "embed: `model: states` reads the run's model, and there is none. Add `model:`."
-                )
-            rows = EmbedRows("embed", index, resources, spec, handle)
+            rows = _embed_rows(cast(Embed, methods[0]), index, resources, model)
             if not config.target:
                 return [rows]
             return [rows, EmbedTarget("embed.target", index, resources, rows, TARGET_SOURCE)]
+        if kind == "contamination":
+            contamination = cast(Contamination, methods[0])
+            embed = _compared(contamination, config.stages[:index])
+            rows_embedded = None if embed is None else _embed_rows(embed, index, resources, model)
+            return contamination_stages(contamination, index, resources, rows_embedded)
         if kind == "cluster":
             clusterer = cast(Clusterer, methods[0])
             return [Cluster(f"cluster.{clusterer.name}", index, resources, clusterer, seed)]
@@ -160,6 +163,28 @@ def stages_of(
         return [*baselines, *evaluate_stages(evaluate, index, resources, model, target)]
     except ConfigError as error:
         raise entry_error(index, str(error)) from error
+
+
+def _embed_rows(spec: Embed, index: int, resources: Resources, model: ModelHandle | None) -> EmbedRows:
+    handle = model if spec.model == "states" else ModelHandle(ModelSpec(path=spec.model))
+    if handle is None:
+        raise ConfigError("embed: `model: states` reads the run's model, and there is none. Add `model:`.")
+    return EmbedRows("embed", index, resources, spec, handle)
+
+
+def _compared(method: Contamination, earlier: Sequence[StageEntry]) -> Embed | None:
+    """The embedding that a `contamination` compares; None where it compares none."""
+    if method.similarity is None:
+        return None
+    if method.model is not None:
+        return Embed(model=method.model)
+    embeds = [entry.methods[0] for entry in earlier if entry.kind == "embed"]
+    if not embeds:
+        raise ConfigError(
+            "contamination: `similarity` compares embeddings, and there is no `embed` before it. Add one, or `model:` "
+            "to this item."
+        )
+    return cast(Embed, embeds[-1])
 
 
 def _seed(config: Config, index: int, *names: str) -> int:

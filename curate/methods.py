@@ -18,7 +18,9 @@ from curate.component import Component
 from curate.errors import ConfigError, Problem, Where
 from curate.registry import PACKAGES, Registry
 
-StageKind = Literal["clean", "score", "select", "embed", "cluster", "mix", "train", "evaluate"]
+StageKind = Literal[
+    "clean", "contamination", "score", "select", "embed", "cluster", "mix", "train", "evaluate"
+]
 STAGE_KINDS: tuple[StageKind, ...] = get_args(StageKind)
 
 METHODS_OF: Mapping[str, str] = {
@@ -34,6 +36,7 @@ SEVERAL = frozenset({"clean", "score"})
 """Kinds of stage that take a list of methods."""
 
 STAGE_CLASSES: dict[str, str] = {
+    "contamination": "curate.stages.contamination:Contamination",
     "embed": "curate.stages.embed:Embed",
     "train": "curate.training.spec:Train",
     "evaluate": "curate.stages.evaluate:Evaluate",
@@ -70,7 +73,7 @@ def registry_in(info: ValidationInfo) -> Registry:
 
 
 def stage_class(kind: str) -> type[Component]:
-    """The component whose fields are the body of an `embed`, `train` or `evaluate` stage."""
+    """The component whose fields are the body of a stage that is no method, `embed` or `train`."""
     module, _, name = STAGE_CLASSES[kind].partition(":")
     return cast(type[Component], getattr(importlib.import_module(module), name))
 

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from curate.contamination import write_contamination
 from curate.data.rows import FILE_BITS, RECORD_CHARACTERS
 from curate.health import health
 from curate.stage import DROP
@@ -49,6 +50,7 @@ def write_outputs(
     if measured is not None:
         selection = selection.join(measured, on="position", how="left")
     _write(selection.sort("rank", "position", nulls_last=True), folder / "selection.parquet")
+    write_contamination(folder, store, records, tell)
     for record in records:
         for name in record["adds"]:
             if name.startswith("artifact:"):

@@ -18,6 +18,7 @@ from curate.settings import Resources
 from curate.spec import Config
 from curate.stage import Stage
 from curate.stages.characters import CountCharacters
+from curate.stages.contamination import Contamination
 from curate.stages.embed import TARGET_EMBEDDING
 from curate.stages.models import ModelHandle
 from curate.stages.target_rows import TARGET_ROWS
@@ -35,6 +36,7 @@ PROVIDERS = {
     f"artifact:{TARGET_EMBEDDING}": "an `embed` stage before it, and `target:`",
     f"artifact:{TARGET_ROWS}": "`target:` to the configuration",
     "embedding": "an `embed` stage before it",
+    "held_out": "`evaluate` to `stages`, or `target:` to the configuration",
     "rank": "a `select` stage before it",
     **dict.fromkeys(
         ("input_ids", "supervised", "tokens", "supervised_tokens", "supervised_characters"),
@@ -114,9 +116,12 @@ def _build(config: Config) -> tuple[Stage, ...]:
     train: Train | None = None
     mixed = False
     for index, entry in enumerate(config.stages):
+        if entry.kind == "contamination" and any(e.kind == entry.kind for e in config.stages[:index]):
+            raise entry_error(index, "there must be at most one `contamination`. Remove one.")
         if train is not None and entry.kind != "evaluate":
             raise entry_error(index, f"`{entry.kind}` comes after `train`; only `evaluate` may.")
-        if mixed and entry.kind in ("clean", "select"):
+        drops = isinstance(entry.methods[0], Contamination) and entry.methods[0].drop
+        if mixed and (entry.kind in ("clean", "select") or drops):
             raise entry_error(
                 index, f"`{entry.kind}` comes after `mix` and would break its schedule. Move it before."
             )

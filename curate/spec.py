@@ -180,6 +180,12 @@ class Config(Spec):
     sources: tuple[SourceSpec, ...] = Field(min_length=1, description="the pool")
     target: TargetSpec | None = Field(default=None, description="what the tuned model should be good at")
     stages: tuple[StageEntry, ...] = Field(min_length=1, description="in this order")
+    check_contamination: bool = Field(
+        default=True,
+        description="without a `contamination` in `stages`, warn all the same of rows that share 13 words with "
+        "evaluation or target rows",
+        exclude_if=lambda value: value,
+    )
     pipeline: Annotated[Component, MethodOf("pipelines")] = Field(
         default="straight", validate_default=True, description="the shape that wraps the list of stages"
     )

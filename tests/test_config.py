@@ -176,7 +176,7 @@ WRONG = [
         "an element that is only resources",
         HEAD + "stages:\n- resources: {workers: 1}\n",
         [
-            ("run.yaml:6:3: stages[0]: must have one kind of stage (clean, score, select, embed, cluster, mix, "
+            ("run.yaml:6:3: stages[0]: must have one kind of stage (clean, contamination, score, select, embed, cluster, mix, "
             "train, evaluate). Got none.")
         ],
     ),
@@ -184,7 +184,7 @@ WRONG = [
         "an element that is text",
         HEAD + "stages:\n- score\n",
         [
-            ("run.yaml:6:3: stages[0]: must be a mapping of one kind (clean, score, select, embed, cluster, mix, "
+            ("run.yaml:6:3: stages[0]: must be a mapping of one kind (clean, contamination, score, select, embed, cluster, mix, "
             "train, evaluate). Got the text 'score'.")
         ],
     ),
@@ -323,7 +323,7 @@ WRONG = [
         HEAD + "stages: &s [*s]\n",
         [
             "run.yaml:5:9: stages[0]: an anchor must not contain itself.",
-            ("run.yaml:5:9: stages[0]: must be a mapping of one kind (clean, score, select, embed, cluster, mix, "
+            ("run.yaml:5:9: stages[0]: must be a mapping of one kind (clean, contamination, score, select, embed, cluster, mix, "
             "train, evaluate). Got nothing."),
         ],
     ),

@@ -1,6 +1,7 @@
 """Hold out: set rows aside for evaluation, by group, before any other stage sees them."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 from curate.errors import DataError
 from curate.numerics.seeds import uniform
 from curate.reader import Reader
-from curate.stage import DROP, Artifacts, PoolResult, PoolStage
+from curate.stage import DROP, Artifacts, Inputs, PoolResult, PoolStage
 
 HELD_OUT = "held out"
 SHARED = "shares its group (prompt or conversation) with a held-out row"
@@ -124,3 +125,10 @@ class HoldOut(PoolStage):
             for other, count in zip(sources, counts, strict=True):
                 left[other] -= count
         return chosen
+
+
+def held_out_rows(inputs: Inputs, columns: Iterable[str]) -> pl.DataFrame:
+    """The rows to evaluate on, evaluation and target files included: `position` and these columns, in pool order."""
+    everything = inputs.rows["all"]
+    held = np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
+    return everything.take(columns, held)
