@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from curate.commands import find_run
 from curate.errors import ConfigError
@@ -131,7 +131,7 @@ def print_stability(base: Run) -> None:
     from curate.stability import HEAD, PRINTED, TABLE, cells, least_alike, sentences
 
     console, told = Console(), base.stability
-    table = Table(*PRINTED, box=None)
+    table = Table(Column(PRINTED[0], overflow="fold"), *PRINTED[1:], box=None)
     for each in told["variations"]:
         found = {**dict(zip(HEAD, cells(each), strict=True)), "scores": least_alike(each)}
         table.add_row(*(found[name] for name in PRINTED))

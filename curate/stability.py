@@ -21,7 +21,6 @@ this project's own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from curate.runs import Run
 from curate.spec import Config
 from curate.start import RunnerName, start
 from curate.store import write_json
-from curate.variations import AXES, Variation, variations
+from curate.variations import AXES, variations
 
 FILE, TABLE = "stability.json", "stability.md"
 HEAD = (
@@ -63,33 +62,6 @@ class Likeness:
     scores: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Selected:
-    """What a run's last `select` chose from and what it kept."""
-
-    run: Run
-
-    @cached_property
-    def candidates(self) -> pl.DataFrame:
-        """position, rank (null where dropped) of all rows that the last `select` saw."""
-        last = [record for record in self.run.stages if "rank" in record["adds"]][-1]
-        return pl.scan_parquet(self.run.shards(last)).select("position", "rank").collect()
-
-    @cached_property
-    def kept(self) -> pl.DataFrame:
-        """position, rank."""
-        return self.candidates.drop_nulls("rank")
-
-    def tokens(self, positions: pl.Series) -> int | None:
-        """Supervised tokens of these rows; None where nothing was tokenised."""
-        made = [record for record in self.run.stages if "supervised_tokens" in record["adds"]]
-        if not made:
-            return None
-        table = pl.scan_parquet(self.run.shards(made[-1])).select("position", "supervised_tokens")
-        wanted = table.filter(pl.col("position").is_in(positions.implode()))
-        return int(wanted.select(pl.col("supervised_tokens").sum()).collect().item())
-
-
 def stability(
     config: Config,
     runs: Path,
@@ -107,14 +79,17 @@ def stability(
     wanted = variations(config, seeds, proxies)
     told.note("stability: as it is")
     base = start(wanted.base, runs, runner, told)
-    mine = Selected(base)
+    mine = chosen(base)
+    kept = int(mine["rank"].is_not_null().sum())
     found: list[dict[str, Any]] = []
     for number, each in enumerate(wanted.found, start=1):
         told.note(f"stability: {each.label} ({number} of {len(wanted.found)})")
         other = start(each.config, runs, runner, told)
-        found.append(_as_dict(each, other, likeness(mine, Selected(other))))
+        alike = likeness(mine, chosen(other), score_correlations(base, other))
+        named = {"axis": each.axis, "varied": each.label, "was": each.was, "value": each.value}
+        found.append({**named, "run": other.name, **asdict(alike)})
         report = {
-            "base": {"run": base.name, "rows": mine.kept.height, "candidates": mine.candidates.height},
+            "base": {"run": base.name, "rows": kept, "candidates": mine.height},
             "variations": found,
             "left_out": dict(wanted.left_out),
             "verdicts": [
@@ -128,39 +103,41 @@ def stability(
     return base
 
 
-def _as_dict(variation: Variation, run: Run, alike: Likeness) -> dict[str, Any]:
-    named = {
-        "axis": variation.axis,
-        "varied": variation.label,
-        "was": variation.was,
-        "value": variation.value,
-    }
-    return {**named, "run": run.name, **asdict(alike)}
+def chosen(run: Run) -> pl.DataFrame:
+    """What the last `select` of a run chose from: position, rank (null where dropped), supervised_tokens (null where
+    nothing was tokenised)."""
+    last = [record for record in run.stages if "rank" in record["adds"]][-1]
+    table = pl.scan_parquet(run.shards(last)).select("position", "rank")
+    made = [record for record in run.stages if "supervised_tokens" in record["adds"]]
+    if not made:
+        return table.with_columns(pl.lit(None, dtype=pl.Int64).alias("supervised_tokens")).collect()
+    tokens = pl.scan_parquet(run.shards(made[-1])).select("position", "supervised_tokens")
+    return table.join(tokens, on="position", how="left").collect()
 
 
-def likeness(base: Selected, other: Selected) -> Likeness:
-    """Compare two selections from one pool."""
-    both = base.kept.join(other.kept, on="position", suffix=".other")
-    common = base.candidates.join(other.candidates, on="position", how="semi").height
-    first, second, shared = base.kept.height, other.kept.height, both.height
-    by_chance = common * (first / base.candidates.height) * (second / other.candidates.height)
-    tokens, shared_tokens = base.tokens(base.kept["position"]), base.tokens(both["position"])
-    ranks = None
-    if shared >= LEAST_ROWS:
-        rho = both.select(pl.corr("rank", "rank.other", method="spearman")).item()
-        ranks = None if rho is None or rho != rho else float(rho)
+def likeness(base: pl.DataFrame, other: pl.DataFrame, scores: Mapping[str, float]) -> Likeness:
+    """Compare two selections from one pool, as `chosen` gives them; tokens are counted as in the base."""
+    kept, theirs = base.drop_nulls("rank"), other.drop_nulls("rank")
+    both = kept.join(theirs, on="position", suffix=".other")
+    common = base.join(other, on="position", how="semi").height
+    first, second, shared = kept.height, theirs.height, both.height
+    by_chance = common * (first / base.height) * (second / other.height)
+    tokens = int(kept["supervised_tokens"].sum())
+    rho = (
+        both.select(pl.corr("rank", "rank.other", method="spearman")).item() if shared >= LEAST_ROWS else None
+    )
     return Likeness(
         rows=second,
-        candidates=other.candidates.height,
+        candidates=other.height,
         shared=shared,
         same=shared / max(first, second),
         same_by_chance=by_chance / max(first, second),
         jaccard=shared / (first + second - shared),
         jaccard_by_chance=by_chance / (first + second - by_chance),
         overlap=shared / min(first, second),
-        tokens_same=shared_tokens / tokens if tokens and shared_tokens is not None else None,
-        rank_spearman=ranks,
-        scores=score_correlations(base.run, other.run),
+        tokens_same=int(both["supervised_tokens"].sum()) / tokens if tokens else None,
+        rank_spearman=None if rho is None else float(rho),
+        scores=scores,
     )
 
 
@@ -197,7 +174,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     return [
         f"As it is, {base['rows']:,} of {base['candidates']:,} rows are kept.",
         *told["verdicts"],
-        *(f"{axis}: not varied, for {cause}." for axis, cause in told["left_out"].items()),
+        *(f"{axis}: not varied: {cause}." for axis, cause in told["left_out"].items()),
     ]
 
 
