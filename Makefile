@@ -1,18 +1,18 @@
 # make demo | test: everything, on a fresh machine: the environment, the installation, the run.
-# make setup fix check bench: the parts.
+# make setup fix check bench docs: the parts.
 #
 # torch comes first and with the version of constraints.txt. Where pip sees a processor-only build of it (one
 # given by PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS) that one is taken; else the ordinary build with CUDA.
-# PYTHON=python3.12 chooses the interpreter, EXTRAS=gpu,demo,test,bench the GPU's libraries.
+# PYTHON=python3.12 chooses the interpreter, EXTRAS=gpu,demo,test,bench,docs the GPU's libraries.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fix check bench
+.PHONY: help setup demo test fix check bench docs
 
 PYTHON ?= python3
-EXTRAS ?= cpu,demo,test,bench
+EXTRAS ?= cpu,demo,test,bench,docs
 TEST_WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make fix     format, and fix what the linter can"
 	@echo "make bench   run the benchmarks, on a pool of your own: POOL=pool.parquet"
+	@echo "make docs    build the documentation, into site/"
 	@echo "make setup   only install, into $(VENV)"
 
 setup: $(STAMP)
@@ -63,6 +64,11 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(STAMP)
+	$(BIN)/python -m docs._generate build
+	$(BIN)/zensical build --strict --config-file build/mkdocs.yml
+	rm -rf site && mv build/site site
 
 # demo_recipe.py is not among them: it takes an hour and a half on two cores.
 bench: $(STAMP)
