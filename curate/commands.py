@@ -237,8 +237,22 @@ def print_summary(run: Run) -> None:
     if (run.path / "health.json").exists() and (warned := len(run.health["warnings"])):
         told = "1 warning" if warned == 1 else f"{warned} warnings"
         console.print(f"scores: {told}, see `curate show {run.name} --health`", highlight=False)
+    if (run.path / "contamination.json").exists():
+        print_contamination(run, console)
     if (run.path / "eval.json").exists():
         print_losses(run, console)
+
+
+def print_contamination(run: Run, console: Console) -> None:
+    """Print how many rows match evaluation rows."""
+    found = run.contamination
+    told = f"contamination: {found['matched']:,} of {found['rows']:,} rows match an evaluation row"
+    if found["matched"]:
+        told += f", {found['half']:,} half of it or more"
+        told += ", and were dropped" if found["drop"] else f", {found['kept']:,} of them selected"
+    if warned := len(found["warnings"]):
+        told += f"; {warned} warning{'s' * (warned > 1)}, see contamination.json"
+    console.print(told, highlight=False)
 
 
 def print_losses(run: Run, console: Console) -> None:
