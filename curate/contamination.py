@@ -7,6 +7,7 @@ Its shape; numbers are counts of rows unless they say otherwise:
       "rows": 2999,              rows of the pool that were looked at
       "matched": 7,              of these, rows that match an evaluation row
       "kept": 2,                 of these, rows that are in the run's selection
+      "half": 3,                 of `matched`, rows with half of the evaluation row's n-grams or more, or near to it
       "kinds": {"n-gram": 6, "embedding": 0, "both": 1},        `matched` by kind
       "evaluation": {            per source of evaluation rows (held out, `evaluate.sources`, `target`), in pool order
         "dev": {"rows": 300, "found": 5, "pool_rows": 7}        its rows; those matched; pool rows that match one
@@ -79,7 +80,7 @@ def write_contamination(
     (hold_out,) = [record for record in records if "held_out" in record["adds"]]
     report = {
         **{name: notes[name] for name in ("words", "max_prompts", "min_share", "similarity", "drop")},
-        **{name: notes[name] for name in ("rows", "matched")},
+        **{name: notes[name] for name in ("rows", "matched", "half")},
         "kept": int(matched.select(pl.col("kept").sum()).collect().item()),
         **{name: notes[name] for name in ("kinds", "evaluation", "unjudged")},
         "kept_away": _kept_away(rows, pl.scan_parquet(_shards(store, hold_out))),
@@ -156,6 +157,7 @@ def _warnings(report: Mapping[str, Any]) -> Iterator[str]:
         )
         yield (
             f"contamination: {report['matched']:,} of {report['rows']:,} rows of the pool match {found}; "
+            f"{report['half']:,} have half of the evaluation row or more; "
             f"selected of these: {report['kept']:,}. Look at both texts in contamination.json; "
             "`- contamination: {drop: true}` in `stages` drops them."
         )

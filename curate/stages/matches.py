@@ -36,6 +36,8 @@ BLOCK_ROWS = 1 << 16
 MOST_WORDS = 60
 """Of a run of words that is noted."""
 REASON_WORDS = 20
+HALF = 0.5
+"""Share of an evaluation row's n-grams from which a match is told as one of half the row or more."""
 PHRASES = 20
 """Common phrases that are told."""
 
@@ -70,7 +72,7 @@ class FindMatches(PoolStage):
 
     def identity(self) -> dict[str, Any]:
         """The settings."""
-        return {"version": 1, **asdict(self.judgement)}
+        return {"version": 2, **asdict(self.judgement)}
 
     def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Two passes over what the rows hold, block by block: what is common, then what matches."""
@@ -182,6 +184,7 @@ class _Tally:
         self._sources = sources
         self._found = np.zeros(len(sources), dtype=np.bool_)
         self._rows, self._kinds = Counter[str](), Counter[str]()
+        self._half = 0
 
     def add(self, pairs: pl.DataFrame, best: pl.DataFrame) -> None:
         """The matches of a block."""
@@ -189,6 +192,8 @@ class _Tally:
         sources = self._sources.gather(pairs["evaluation"])
         self._rows.update(pairs.select("row", sources.alias("source")).unique()["source"].to_list())
         self._kinds.update(best["kind"].to_list())
+        strong = (pl.col("share") >= HALF) | pl.col("similarity").is_not_null()
+        self._half += best.filter(strong).height
 
     def told(self) -> dict[str, Any]:
         """Matched rows, by kind and by evaluation source, as contamination.json has them."""
@@ -196,6 +201,7 @@ class _Tally:
         table = found.group_by("source", maintain_order=True).agg(pl.len(), pl.col("found").sum())
         return {
             "matched": self._kinds.total(),
+            "half": self._half,
             "kinds": {kind: self._kinds[kind] for kind in ("n-gram", "embedding", "both")},
             "evaluation": {
                 source: {"rows": rows, "found": found, "pool_rows": self._rows[source]}
