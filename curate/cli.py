@@ -21,6 +21,7 @@ from curate.compare_command import compare
 from curate.errors import ConfigError, CurateError
 from curate.options import RUNS, AsJson, ConfigFile, Overrides, Plugins, RunsFolder
 from curate.registry import PACKAGES, Registry, check_installation, unknown
+from curate.report_command import report
 
 INTERRUPTED = 130
 
@@ -145,7 +146,7 @@ def doctor(runs: RunsFolder = RUNS, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-for command in (commands.plan, commands.run, commands.show, compare, commands.export):
+for command in (commands.plan, commands.run, commands.show, compare, commands.export, report):
     app.command()(command)
 
 

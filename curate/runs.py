@@ -149,6 +149,15 @@ class Run:
 
         return export(self._originals(), self._schemas(), Path(to), format)
 
+    def report(self, to: str | Path | None = None) -> Path:
+        """Write the report, one HTML file that needs no network; return its path.
+
+        to: the file, `report.html` in the run's folder unless told. Raises ConfigError where it is a folder.
+        """
+        from curate.report import write_report
+
+        return write_report(self, None if to is None else Path(to))
+
     def why(self, id: str) -> Ledger:
         """The ledger of one row: where it came from, each score with its percentile, the rule that kept or dropped it.
 
