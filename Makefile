@@ -1,5 +1,5 @@
 # make demo | test: everything, on a fresh machine: the environment, the installation, the run.
-# make setup fix check bench docs: the parts.
+# make setup fix check bench docs notebook: the parts.
 #
 # torch comes first and with the version of constraints.txt. Where pip sees a processor-only build of it (one
 # given by PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS) that one is taken; else the ordinary build with CUDA.
@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fix check bench docs
+.PHONY: help setup demo test fix check bench docs notebook
 
 PYTHON ?= python3
 EXTRAS ?= cpu,demo,test,bench,docs
@@ -27,6 +27,7 @@ help:
 	@echo "make fix     format, and fix what the linter can"
 	@echo "make bench   run the benchmarks, on a pool of your own: POOL=pool.parquet"
 	@echo "make docs    build the documentation, into site/"
+	@echo "make notebook  open notebooks/explore.ipynb in JupyterLab"
 	@echo "make setup   only install, into $(VENV)"
 
 setup: $(STAMP)
@@ -69,6 +70,10 @@ docs: $(STAMP)
 	$(BIN)/python -m docs._generate build
 	$(BIN)/zensical build --strict --config-file build/mkdocs.yml
 	rm -rf site && mv build/site site
+
+notebook: $(STAMP) demo-data/pool.json
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[notebook]'
+	$(BIN)/jupyter lab notebooks/explore.ipynb
 
 # demo_recipe.py is not among them: it takes an hour and a half on two cores.
 bench: $(STAMP)

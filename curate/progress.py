@@ -126,15 +126,15 @@ class Bars(Observer):
 
 
 def observer() -> Observer:
-    """Bars where standard output is a terminal, else plain lines."""
+    """Bars where standard output is a terminal, else plain lines: in a notebook too, where bars would pile up."""
     console = Console()
-    return Bars(console) if console.is_terminal else Plain()
+    return Bars(console) if console.is_terminal and not console.is_jupyter else Plain()
 
 
 def rate(done: int, total: int, tokens: int, seconds: float, unit: str) -> str:
-    """`1,200 of 4,000 rows, 310 rows/s, 2,480 tokens/s, 9 s left`."""
+    """`1,200 of 4,000 rows, 310 rows/s, 2,480 tokens/s, 9 s left`; total: 0 where it is not known."""
     speed = done / seconds if seconds > 0 else 0.0
-    parts = [f"{done:,} of {total:,} {unit}", f"{speed:,.1f} {unit}/s"]
+    parts = [f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}", f"{speed:,.1f} {unit}/s"]
     if tokens:
         parts.append(f"{tokens / seconds:,.0f} tokens/s")
     if 0 < done < total:

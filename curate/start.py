@@ -95,7 +95,9 @@ def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
         record("done")
     except KeyboardInterrupt:
         record("interrupted")
-        raise
+        # The last line that a notebook shows; the command line has its own.
+        told = f"{folder.name} was stopped. What is finished is stored: run it again, and it goes on from there."
+        raise KeyboardInterrupt(told) from None
     except Exception as error:
         record("failed", error=str(error))
         if engine.records:
