@@ -24,7 +24,7 @@ def near_pairs(
     for start in range(0, len(vectors), step):
         rows, columns = np.nonzero(vectors[start : start + step] @ others.T >= least - off)
         rows = rows + start
-        exact = cosines(vectors, rows, others[columns])
+        exact = np.minimum(cosines(vectors, rows, others[columns]), 1.0)  # lengths are 1 to float32 precision
         order = np.lexsort((columns, -exact, rows))
         order = order[exact[order] >= least]
         rows, columns, exact = rows[order], columns[order], exact[order]
