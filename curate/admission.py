@@ -203,7 +203,8 @@ class Admission:
         from curate.pool import column_of
 
         groups = self._pool.groups(column_of(column))
-        limits = given if isinstance(given, Mapping) else dict.fromkeys(groups.names, given)
+        every = groups.names[:-1] if self._pool.frame[column_of(column)].null_count() else groups.names
+        limits = given if isinstance(given, Mapping) else dict.fromkeys(every, given)
         if unknown := [name for name in limits if name not in groups.names]:
             raise ConfigError(
                 f"constraints.{kind}.{column}: no row of the pool has {_some(unknown)}; there are "
@@ -239,7 +240,7 @@ class Admission:
                     f"constraints.{kind}.{column}: {bound} is a share of the selection's budget, and there is none. "
                     "Give a number of rows."
                 )
-            return bound.share_of(self._limit), self._budget.column, self._counts
+            return bound.share_of(self._limit, up=kind == "min_per"), self._budget.column, self._counts
         return int(bound.amount), bound.column, self._weights(bound.column)
 
     def _check_minimums(self) -> None:

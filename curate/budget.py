@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from math import ceil
 from typing import Any, Literal, cast, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -98,11 +99,18 @@ class Budget:
             raise ValueError("a budget in rows has no fixed number of tokens or characters")
         return int(self._exact * pool_total) if self.is_share else int(self.amount)
 
-    def share_of(self, amount: int) -> int:
-        """This share of an amount, in the unit of the amount, rounded down. Raises ValueError where it is no share."""
+    def share_of(self, amount: int, up: bool = False) -> int:
+        """This share of an amount, in its unit, rounded down, or up. Raises ValueError where it is no share."""
         if not self.is_share:
             raise ValueError(f"must be a share. Got {self}.")
-        return int(self._exact * amount)
+        exact = self._exact * amount
+        return ceil(exact) if up else int(exact)
+
+    def scaled(self, share: float) -> "Budget":
+        """The same budget for so small a share of a pool: an amount in proportion, at least 1; a share as it is."""
+        if self.is_share or share >= 1:
+            return self
+        return Budget(float(max(1, round(self.amount * share))), self.unit)
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -24,8 +24,8 @@ from curate.store import write_json
 
 Kind = Literal["method", "baseline", "matched"]
 FILE, TABLE = "comparison.json", "comparison.md"
-SOUND = ("", "none")
-REFERENCES = ("random", "lengths", "full")
+SOUND, REFERENCES = ("", "none"), ("random", "lengths", "full")
+FOOT = "Intervals: over the seeds, on one set of held-out rows; each at 95 % by itself, however many methods there are."
 HEAD = (
     "budget", "method", "loss", "95 % (bootstrap)", "against random", "against its lengths", "rows",
     "trained tokens", "noise", "nearest", "scoring tokens", "scoring s", "training s",
@@ -250,7 +250,7 @@ def markdown(told: Mapping[str, Any]) -> str:
         lines += [] if title is None else [f"{title}:", ""]
         lines += [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
         lines += [*(f"| {' | '.join(cells(each))} |" for each in summaries), ""]
-    return "\n".join([*lines, *(f"- {each}" for each in told["verdicts"]), ""])
+    return "\n".join([*lines, *(f"- {each}" for each in told["verdicts"]), "", FOOT, ""])
 
 
 def tables(told: Mapping[str, Any]) -> list[tuple[str | None, list[Mapping[str, Any]]]]:

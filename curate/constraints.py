@@ -20,8 +20,9 @@ Bounds = Budget | Mapping[str, Budget]
 class Constraints(Spec):
     """The `constraints:` beside a `select`: every one must hold in what is kept.
 
-    A bound is a number of rows, a share of the selection's budget in its own unit ("40%"), or a number of tokens
-    or characters; those two are supervised ones.
+    A bound is a number of rows, a share of the selection's budget in its own unit ("40%"; of a maximum rounded down,
+    of a minimum up), or a number of tokens or characters; those two are supervised ones. One bound for every group
+    leaves rows without a value alone, for they are no group; `{null: 20}` bounds them.
     """
 
     max_per: Mapping[str, Bounds] = Field(

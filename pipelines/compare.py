@@ -8,6 +8,10 @@ the same tokens. Constraints beside the exchanged `select` bind the methods alon
 training anew (`trial`). What is found stands in the comparison's own folder, in comparison.json and comparison.md;
 the list's own `select` is run too, by itself.
 
+The intervals are over the seeds, of draw and training, on one set of held-out rows: that other rows might have been
+held out is not in them. Each is at 95 % by itself, without correction for the number of methods: of twenty that are
+like random about one is said to differ.
+
 Source: paired repeats against random subsets, as Xia et al., "Rethinking data selection at scale", 2024, ask for.
 """
 

@@ -56,9 +56,33 @@ def test_a_share_that_is_no_token() -> None:
         admission.check()
 
 
-def test_a_minimum_that_comes_to_no_row_asks_for_none() -> None:
-    pool = limited(POOL, min_per={"source": "20%"})
-    assert pool.admission(Budget(2)).walk(np.arange(5)).tolist() == [0, 1]
+def test_a_minimum_share_is_rounded_up_and_a_maximum_down() -> None:
+    least, most = (limited(POOL, **{kind: {"source": {"code": "40%"}}}) for kind in ("min_per", "max_per"))
+    assert least.admission(Budget(3)).walk(np.array([0, 1, 3, 2, 4])).tolist() == [0, 2, 4]
+    assert most.admission(Budget(3)).walk(np.array([2, 4, 0, 1])).tolist() == [2, 0, 1]
+
+
+def test_a_share_that_is_whole_stays() -> None:
+    pool = limited(POOL, min_per={"source": {"code": "50%"}})
+    assert pool.admission(Budget(2)).walk(np.arange(5)).tolist() == [0, 2]
+
+
+LEVELS = pool_of({"source": ["chat"] * 5, "meta.level": ["easy", None, "easy", None, None]})
+
+
+def test_rows_without_a_value_are_no_group_that_one_bound_caps() -> None:
+    pool = limited(LEVELS, max_per={"meta.level": 1})
+    assert pool.admission(Budget(4)).walk(np.arange(5)).tolist() == [0, 1, 3, 4]
+
+
+def test_rows_without_a_value_are_no_group_that_one_minimum_asks_for() -> None:
+    pool = limited(LEVELS, min_per={"meta.level": 1})
+    assert pool.admission(Budget(1)).walk(np.array([1, 0])).tolist() == [0]
+
+
+def test_rows_without_a_value_are_bound_by_name() -> None:
+    pool = limited(LEVELS, max_per={"meta.level": {"null": 1}})
+    assert pool.admission(Budget(3)).walk(np.arange(5)).tolist() == [0, 1, 2]
 
 
 def test_a_minimum_in_characters_is_not_added_up_with_a_budget_in_tokens() -> None:

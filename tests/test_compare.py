@@ -11,7 +11,7 @@ from pools import configuration, write_pool
 import curate
 from curate.cli import main
 from curate.compare_command import print_comparison
-from curate.comparison import Cell, Outcome, difference, markdown, outcome, report, verdict
+from curate.comparison import FOOT, Cell, Outcome, difference, markdown, outcome, report, verdict
 from curate.config import read_config
 from curate.errors import ConfigError
 from curate.overlap import overlaps
@@ -101,6 +101,7 @@ def test_the_table_holds_every_summary(compared: curate.Run) -> None:
     text = (compared.path / "comparison.md").read_text()
     assert text.count("\n| 2000 tokens |") == 6
     assert text.count("\n- ") == 2
+    assert text.endswith(f"\n\n{FOOT}\n")
 
 
 @pytest.mark.parametrize(

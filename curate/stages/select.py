@@ -1,13 +1,14 @@
 """Select: keep some of the living rows, each with rank and reason; drop the others, each with its reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
+from curate.budget import Budget
 from curate.constraints import Constraints
 from curate.errors import CurateError, DataError
 from curate.pool import Pool, Target, column_of
@@ -18,6 +19,8 @@ from curate.stages.embed import TARGET_EMBEDDING, load_target
 from curate.stages.target_rows import TARGET_ROWS, load_target_rows
 
 EXCLUDED = "excluded by the constraints"
+ADMISSION = 2
+"""Version of how constraints are kept (`curate.admission`)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class Select(PoolStage):
         """The budget, where it is one of rows."""
         return self.method.expected_rows(rows)
 
+    def rehearsal(self, share: float) -> Self:
+        """With so small a share of the budget."""
+        budgets = {name: value for name, value in self.method if isinstance(value, Budget)}
+        scaled = {name: budget.scaled(share) for name, budget in budgets.items()}
+        return replace(self, method=self.method.model_copy(update=scaled))
+
     @cached_property
     def _limits(self) -> Constraints | None:
         return None if self.constraints is None else self.constraints.with_files()
@@ -61,7 +70,9 @@ class Select(PoolStage):
     def identity(self) -> dict[str, Any]:
         """The selector, its seed, the constraints, and the directions of the scores that it reads."""
         read = {name: better for name, better in self.higher_is_better if name in self.method.needs()}
-        limits = {} if self._limits is None else {"constraints": self._limits.model_dump(mode="json")}
+        limits: dict[str, Any] = {}
+        if self._limits is not None:
+            limits = {"constraints": self._limits.model_dump(mode="json"), "admission": ADMISSION}
         return {**self.method.identity(), "seed": self.seed, "higher_is_better": read, **limits}
 
     def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
