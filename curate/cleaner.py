@@ -117,6 +117,10 @@ class Deduplicator(Component, ABC):
         """Groups over the whole pool, in pool order. The survivor rule is that of `keep`."""
 
     @abstractmethod
+    def similarities(self, rows: pl.DataFrame) -> NDArray[np.float64]:
+        """Of each row to the first, as `group` compares them, float64 [rows] in [0, 1], from the columns of `needs`."""
+
+    @abstractmethod
     def reason(self, survivor: str, similarity: float) -> str:
         """Why a row was dropped. survivor: the id of the row that stands for it."""
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,23 +82,34 @@ def show(
     row: Annotated[str | None, typer.Option("--row", metavar="ID", help="tell all of one row")] = None,
     health: Annotated[bool, typer.Option("--health", help="tell what the scores look like")] = False,
     schedule: Annotated[bool, typer.Option("--schedule", help="draw what is trained when")] = False,
+    losses: Annotated[
+        bool, typer.Option("--losses", help="with --row: load the model, compute what tuning did to its loss")
+    ] = False,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", metavar="N", min=0, help="with --row: how many")
+    ] = 5,
     runs: RunsFolder = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its stages, what it kept and dropped and why.
 
-    With --row the story of one row; with --health the distribution of each score, and warnings; with --schedule
-    the share of each phase and source over time.
+    With --row the story of one row, by its id, its uid or SOURCE:NUMBER; with --health the distribution of each
+    score, and warnings; with --schedule the share of each phase and source over time.
     """
     if (row is not None) + health + schedule > 1:
         raise ConfigError("show: --row, --health and --schedule exclude each other. Give one of them.")
+    if losses and row is None:
+        raise ConfigError("show: --losses are those of a row. Add --row ID.")
     found = find_run(run, runs)
     if schedule:
         show_schedule(found, as_json)
         return
     if row is not None:
-        story = found.why(row)
-        print(json.dumps(asdict(story), indent=1) if as_json else story)
+        story = found.why(row, losses, neighbours)
+        if as_json:
+            print(json.dumps(story.as_dict(), indent=1))
+        else:
+            Console().print(story)
         return
     if as_json:
         print(json.dumps(found.health if health else found.info, indent=1))

@@ -158,12 +158,15 @@ class Run:
 
         return write_report(self, None if to is None else Path(to))
 
-    def why(self, id: str) -> Ledger:
-        """The ledger of one row: where it came from, each score with its percentile, the rule that kept or dropped it.
+    def why(self, id: str, losses: bool = False, neighbours: int = 5) -> Ledger:
+        """The ledger of one row: where it came from, its duplicates, scores, cluster and nearest neighbours, the rule
+        that kept or dropped it, when it is trained on, its losses.
 
-        id: the row's id, or its uid. Raises ConfigError for an id that is not in the run.
+        id: the row's id, its uid, or `<source>:<record number>`. losses: load the model and compute the row's loss
+        before and after tuning, where the run does not hold it. Raises ConfigError for an id that is not in the run,
+        or that several rows have; CurateError where there is no tuned model for `losses`.
         """
-        return ledger(self, id)
+        return ledger(self, id, losses, neighbours)
 
     def select(self, method: Mapping[str, Any] | str, runs: Path | None = None) -> "Run":
         """Select again from the same scores: this run with its last `select` replaced, up to there.
@@ -185,13 +188,20 @@ class Run:
     def shards(self, record: Mapping[str, Any]) -> list[Path]:
         """The Parquet files of a stage's entry in the store."""
         folder = self.store / record["folder"]
+        return [folder / s.file for s in self.manifest(record).shards if s.file.endswith(".parquet")]
+
+    def manifest(self, record: Mapping[str, Any]) -> Manifest:
+        """What a stage's entry in the store holds. Raises CurateError where the store has lost it, or a shard of it."""
+        folder = self.store / record["folder"]
         if not (folder / "manifest.json").exists():
             raise CurateError(f"{folder}: is gone from the store. Run the configuration again to compute it.")
-        return [
-            folder / s.file
-            for s in Manifest.read(folder / "manifest.json").shards
-            if s.file.endswith(".parquet")
-        ]
+        found = Manifest.read(folder / "manifest.json")
+        lost = [shard.file for shard in found.shards if not (folder / shard.file).exists()]
+        if lost:
+            raise CurateError(
+                f"{folder / lost[0]}: is gone from the store. Run the configuration again to compute it."
+            )
+        return found
 
     def summary(self) -> pl.DataFrame:
         """The stages: name, rows, left, seconds, cached."""

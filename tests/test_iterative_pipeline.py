@@ -102,7 +102,7 @@ def test_the_run_keeps_the_last_model_alone(run: curate.Run) -> None:
 
 def test_the_row_is_told_all_of_it(run: curate.Run) -> None:
     last = run.selected.collect().sort("rank")["id"][-1]
-    assert any("round 2 of 2, cluster" in verdict for _, verdict in run.why(last).verdicts)
+    assert "round 2 of 2, cluster" in (run.why(last).verdicts[-1].reason or "")
 
 
 def test_the_second_run_computes_nothing(home: Path, run: curate.Run, tiny_model: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.cleaner import Columns, Deduplicator, Duplicates, Keep, Part
@@ -59,6 +60,11 @@ class ExactDuplicates(Deduplicator):
         survivor = survivors(firsts.to_series().to_numpy(), self.preference(frame))
         dropped = survivor != np.arange(len(frame))
         return Duplicates(survivor, np.where(dropped, 1.0, np.nan))
+
+    def similarities(self, rows: pl.DataFrame) -> NDArray[np.float64]:
+        """1 where the hash is that of the first row, else 0."""
+        hashes = self.sign(rows)[f"{self.name}.hash"]
+        return np.array([float(each is not None and each == hashes[0]) for each in hashes])
 
     def reason(self, survivor: str, similarity: float) -> str:
         """Why a row was dropped."""

@@ -99,6 +99,11 @@ class NearDuplicates(Deduplicator):
             similarity[rows[dropped]] = jaccard(sets, dropped, own[dropped])
         return Duplicates(survivor, similarity)
 
+    def similarities(self, rows: pl.DataFrame) -> NDArray[np.float64]:
+        """The Jaccard similarity of each row's n-grams to those of the first."""
+        sets = Sets.of(*self._shingles(rows))
+        return jaccard(sets, np.zeros(len(rows), dtype=np.int64), np.arange(len(rows)))
+
     def reason(self, survivor: str, similarity: float) -> str:
         """Why a row was dropped."""
         linked = "" if similarity >= self.threshold else ", linked by others"

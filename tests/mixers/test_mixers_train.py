@@ -115,7 +115,7 @@ def test_the_story_of_a_row_names_the_draw_of_its_example(mosaic: curate.Run) ->
     rows = mosaic.selected.filter(pl.col("position").is_in(inside)).collect()
     assert rows.height == len(inside)
     for row in rows.iter_rows(named=True):
-        assert list(mosaic.why(row["uid"]).draws) == drawn
+        assert list(mosaic.why(row["uid"]).schedule.draws) == drawn
         assert row["repeats"] == 1
 
 
