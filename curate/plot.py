@@ -38,8 +38,8 @@ class Plot:
 
         names = plotted.score_names(self.run)
         if name is not None:
-            names = [_known(name if name.startswith("score.") else f"score.{name}", names)]
-        return style.finished(distributions.scores(plotted.scored(self.run, names), names))
+            names = [self._known("score", name if name.startswith("score.") else f"score.{name}", names)]
+        return style.finished(distributions.scores(*plotted.scored(self.run, names)))
 
     def correlation(self) -> Any:
         """Spearman's rank correlation of every pair of scores, and of each with the length of the row."""
@@ -83,7 +83,7 @@ class Plot:
         colour: source, cluster, kept, or `score.NAME`. sample: rows that are drawn. Kept rows would be lost among many
         dropped ones, so up to half of the sample is of kept rows, whatever their share, and the rest of dropped ones:
         the density of the map is not that of the pool. Rows that were dropped before `embed` have no place.
-        seed: of the sample and of the places, which are computed once for each sample and seed (4,000 rows: about 15 s)
+        seed: of the sample and of the places, which are computed once for each sample and seed (4,000 rows: about 10 s)
         and kept as long as the process lives, so that another colour is immediate. Raises ConfigError for a colour
         that the run lacks.
         """
@@ -92,8 +92,8 @@ class Plot:
         if sample < 1:
             raise ConfigError(f"sample: must be at least 1. Got {sample}.")
         table = plotted.mapped(self.run, sample, seed)
-        known = [*(name for name in COLOURS if name in table.columns)]
-        _known(colour, [*known, *(name for name in table.columns if name.startswith("score."))])
+        scores = [name for name in table.columns if name.startswith("score.")]
+        self._known("colour", colour, [*(name for name in COLOURS if name in table.columns), *scores])
         counts = dict(table.group_by("kept").agg(pl.len()).iter_rows())
         told = f"{counts.get(True, 0):,} kept and {counts.get(False, 0):,} dropped of the rows that were embedded"
         return style.finished(map.embedding_map(table, colour, told))
@@ -134,8 +134,7 @@ class Plot:
         tokens = plotted.compute(self.run, found)
         return style.finished(comparison.comparison(found["summaries"], tokens, found["unit"]))
 
-
-def _known(name: str, names: Sequence[str]) -> str:
-    if name not in names:
-        raise ConfigError(f"must be one of {', '.join(names)}. Got {name}.{near(name, names)}")
-    return name
+    def _known(self, what: str, name: str, names: Sequence[str]) -> str:
+        if name not in names:
+            raise ConfigError(f"{self.run.name}: unknown {what} `{name}`.{near(name, names)}")
+        return name

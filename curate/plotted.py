@@ -29,17 +29,20 @@ def score_names(run: "Run") -> list[str]:
     return [name for name in run.scores.collect_schema().names() if name.startswith("score.")]
 
 
-def scored(run: "Run", names: Sequence[str]) -> pl.DataFrame:
-    """Scores of all scored rows, and whether the row was kept to the end."""
+def scored(run: "Run", names: Sequence[str]) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Scores of all scored rows, and `kept`, whether to the end; and for each score how many rows it was asked of."""
     kept = _kept(run)
-    return run.scores.select(*names, pl.col("position").is_in(kept.implode()).alias("kept")).collect()
+    table = run.scores.select(*names, pl.col("position").is_in(kept.implode()).alias("kept")).collect()
+    asked = {name: stage["rows"] for stage in run.stages for name in stage["adds"]}
+    return table, {name: asked[name] for name in names}
 
 
 def health_of(run: "Run") -> Mapping[str, Any]:
     """health.json; of a run from before it was written, the same from its scores."""
     if (run.path / "health.json").exists() or not (run.path / "scores.parquet").exists():
         return run.health
-    return health(run.scores).as_dict()
+    rows = {name: stage["rows"] for stage in run.stages for name in stage["adds"]}
+    return health(run.scores, rows).as_dict()
 
 
 def pool(run: "Run") -> pl.LazyFrame:

@@ -94,7 +94,7 @@ def _by_compute(rows: Sequence[Mapping[str, Any]], unit: str, models: Sequence[s
             "tokens:Q", title="tokens scored and trained on", scale=alt.Scale(type="log", nice=False, padding=20),
             axis=alt.Axis(format="~s", tickCount=5),
         ),
-        y=alt.Y("loss:Q", title=unit, scale=alt.Scale(zero=False, padding=12)),
+        y=alt.Y("loss:Q", title="held-out loss", scale=alt.Scale(zero=False, padding=12)),
         color=alt.Color("method:N", scale=colours, sort=methods, title=None),
         tooltip=_tooltip(),
     )  # fmt: skip
@@ -104,7 +104,7 @@ def _by_compute(rows: Sequence[Mapping[str, Any]], unit: str, models: Sequence[s
     )
     intervals = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
     chart = alt.layer(lines, intervals, points, data=values(shown)).properties(width=WIDTH, height=260)
-    title = alt.TitleParams("Quality against total compute", subtitle="scoring and training, mean over seeds")
+    title = alt.TitleParams("Quality against total compute", subtitle=unit)
     if len(models) == 1:
         return chart.properties(title=title)
     return chart.facet(row=alt.Row("model:N", sort=list(models), title=None), title=title)

@@ -1,6 +1,6 @@
 """Distributions: of scores, kept against dropped, and of lengths, pool against selection; and how scores correlate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,15 @@ class Binned:
     open_low: bool
     open_high: bool
 
+    def text(self, place: int) -> str:
+        """What a bin is called."""
+        low, high = self.edges[place], self.edges[place + 1]
+        if place == 0 and self.open_low:
+            return f"up to {high:.4g}"
+        if place == len(self.edges) - 2 and self.open_high:
+            return f"{low:.4g} and more"
+        return f"{low:.4g} to {high:.4g}"
+
 
 def binned(groups: Mapping[str, NDArray[np.float64]], bins: int) -> Binned | None:
     """Counts of finite values in bins of equal width; None where there is no value.
@@ -50,29 +59,31 @@ def binned(groups: Mapping[str, NDArray[np.float64]], bins: int) -> Binned | Non
     return Binned(edges, counts, lowest < low, highest > high)
 
 
-def scores(table: pl.DataFrame, names: Sequence[str]) -> Any:
+def scores(table: pl.DataFrame, asked: Mapping[str, int]) -> Any:
     """The distribution of scores, a chart for each.
 
-    table: the columns `names` (float64, null where undefined) and `kept` (bool), one row per scored row.
+    table: a column for each score (float64, null where undefined) and `kept` (bool), one row per scored row. asked:
+    score -> how many of the rows it was asked of, where a later stage saw fewer.
     """
-    charts = [score(table, name, SMALL_BINS if len(names) > 1 else BINS) for name in names]
+    bins = SMALL_BINS if len(asked) > 1 else BINS
+    charts = [score(table, name, rows, bins) for name, rows in asked.items()]
     if len(charts) == 1:
         return charts[0]
     small = [chart.properties(width=WIDTH // 2, height=110) for chart in charts]
     return alt.concat(*small, columns=COLUMNS)
 
 
-def score(table: pl.DataFrame, name: str, bins: int = BINS) -> Any:
-    """Shares of the kept rows and of the dropped ones, in bins of one score; what has no finite value is said."""
+def score(table: pl.DataFrame, name: str, asked: int, bins: int = BINS) -> Any:
+    """Shares of the kept rows and of the dropped ones, in bins of one score; nulls and infinite values are counted."""
     column = table[name].cast(pl.Float64).fill_nan(None)
     finite = column.is_finite().fill_null(False)
-    infinite, missing = int((column.is_infinite().fill_null(False)).sum()), column.null_count()
+    infinite, null = int(column.is_infinite().sum()), asked - column.count()
     groups = {
         group: column.filter(finite & (table["kept"] if group == "kept" else ~table["kept"])).to_numpy()
         for group in GROUPS
     }
     notes = [f"{len(found):,} {group}" for group, found in groups.items()]
-    notes += [f"{missing:,} without a value"] * bool(missing) + [f"{infinite:,} infinite"] * bool(infinite)
+    notes += [f"{null:,} null"] * (null > 0) + [f"{infinite:,} infinite"] * (infinite > 0)
     title = alt.TitleParams(short(name), subtitle=", ".join(notes))
     return distribution(binned(groups, bins), "score", alt.Scale(zero=False, nice=False)).properties(
         title=title, description=f"Distribution of {short(name)}: {', '.join(notes)}"
@@ -84,51 +95,57 @@ def lengths(table: pl.DataFrame, unit: str) -> Any:
 
     table: `length` (number, null where unknown) and `selected` (bool), one row per row of the pool. unit: e.g. tokens.
     """
-    known = table.drop_nulls("length")
+    known = table.drop_nulls("length").with_columns(pl.col("length").cast(pl.Float64))
     groups = {
-        "pool": known["length"].cast(pl.Float64).to_numpy(),
-        "selected": known.filter("selected")["length"].cast(pl.Float64).to_numpy(),
+        "pool": known["length"].to_numpy(),
+        "selected": known.filter("selected")["length"].to_numpy(),
     }
-    longest = max([1.0, *(float(found.max()) for found in groups.values() if len(found))])
-    edges = np.unique(np.concatenate([[0.0], np.round(np.geomspace(1, longest + 1, BINS + 1))]))
-    counts = {name: np.histogram(found, edges)[0] for name, found in groups.items()}
-    has_rows = any(len(found) for found in groups.values())
-    found = Binned(edges, counts, False, False) if has_rows else None
     notes = [f"{len(each):,} {name}" for name, each in groups.items()]
     missing = table["length"].null_count()
     notes += [f"{missing:,} of unknown length"] * bool(missing)
-    return distribution(found, unit, alt.Scale(type="symlog", constant=1, nice=False)).properties(
+    found, scale = None, alt.Scale(type="log", nice=False)
+    if known.height:
+        shortest, longest = float(groups["pool"].min()), float(groups["pool"].max())
+        edges = np.unique(np.round(np.geomspace(max(shortest, 1), longest + 1, BINS + 1)))
+        if shortest < 1:
+            edges, scale = np.concatenate([[0.0], edges]), alt.Scale(type="symlog", nice=False)
+        counts = {name: np.histogram(each, edges)[0] for name, each in groups.items()}
+        found = Binned(edges, counts, False, False)
+    return distribution(found, unit, scale).properties(
         title=alt.TitleParams(f"Length in {unit}", subtitle=", ".join(notes)),
         description=f"Distribution of length in {unit}: {', '.join(notes)}",
     )
 
 
 def distribution(found: Binned | None, axis: str, scale: alt.Scale) -> Any:
-    """Each group's share in each bin, as steps: filled, and lines of different dashes."""
+    """Each group's share in each bin: filled, with an outline of its own dashes.
+
+    Of each group the data end with a row that has no `rows`: it closes the outline.
+    """
     rows: list[dict[str, Any]] = []
-    names: list[str] = []
-    if found is not None:
-        names = list(found.counts)
-        last = len(found.edges) - 2
-        for name, counts in found.counts.items():
-            total = int(counts.sum())
-            for place, count in enumerate(counts.tolist()):
-                low, high = found.edges[place], found.edges[place + 1]
-                text = f"{low:.4g} to {high:.4g}"
-                if place == 0 and found.open_low:
-                    text = f"up to {high:.4g}"
-                elif place == last and found.open_high:
-                    text = f"{low:.4g} and more"
-                rows.append(
-                    {
-                        "group": name, "low": low, "high": high, "rows": count,
-                        "share": count / total if total else 0.0, "bin": text,
-                    }
-                )  # fmt: skip
+    names = [] if found is None else list(found.counts)
+    for name in names:
+        assert found is not None
+        counts = found.counts[name]
+        share = 0.0
+        for place, count in enumerate(counts.tolist()):
+            low, high = float(found.edges[place]), float(found.edges[place + 1])
+            share = count / max(int(counts.sum()), 1)
+            rows.append(
+                {
+                    "group": name,
+                    "low": low,
+                    "high": high,
+                    "rows": count,
+                    "share": share,
+                    "bin": found.text(place),
+                }
+            )
+        rows.append({"group": name, "low": float(found.edges[-1]), "rows": None, "share": share})
     colours, _ = palette(names)
     base = alt.Chart(values(rows)).encode(
         x=alt.X("low:Q", title=axis, scale=scale),
-        x2="high:Q",
+        y=alt.Y("share:Q", stack=None, title="share of rows", axis=alt.Axis(format="%", tickCount=4)),
         color=alt.Color("group:N", scale=colours, sort=names, title=None),
         tooltip=[
             alt.Tooltip("group:N"),
@@ -137,11 +154,13 @@ def distribution(found: Binned | None, axis: str, scale: alt.Scale) -> Any:
             alt.Tooltip("share:Q", format=".2%"),
         ],
     )
-    filled = base.mark_bar(opacity=0.25, binSpacing=0).encode(
-        y=alt.Y("share:Q", stack=None, title="share of rows", axis=alt.Axis(format="%"))
+    lines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        strokeDash=alt.StrokeDash("group:N", scale=dashes(names), sort=names, title=None)
     )
-    lines = base.mark_rule(strokeWidth=2).encode(
-        y="share:Q", strokeDash=alt.StrokeDash("group:N", scale=dashes(names), sort=names, title=None)
+    filled = (
+        base.mark_rect(opacity=0.25)
+        .encode(x2="high:Q", y2=alt.Y2Datum(0))
+        .transform_filter("isValid(datum.rows)")
     )
     return (filled + lines).properties(width=WIDTH, height=220)
 
@@ -158,10 +177,12 @@ def correlation(
     """
     names = list(rank_correlation)
     found = {(one, other): rank_correlation[one][other] for one in names for other in names}
+    order = [short(name) for name in names]
     if length is not None:
-        found |= {(name, length): with_length[name] for name in names}
-        found |= {(length, name): with_length[name] for name in names} | {(length, length): 1.0}
-    order = [short(name) for name in [*names, *([] if length is None else [length])]]
+        called = f"length in {length.replace('_', ' ')}"
+        found |= {(name, called): with_length[name] for name in names}
+        found |= {(called, name): with_length[name] for name in names} | {(called, called): 1.0}
+        order.append(called)
     rows = [
         {
             "first": short(one),

@@ -26,7 +26,7 @@ def coordinates(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float6
     """Places on a plane, float64 [rows, 2]: t-SNE of the first 50 principal components.
 
     embeddings: float32 [rows, d]. Of few rows, the two principal components alone. One thread, so that the same input
-    gives the same places. 4,000 rows: about 15 s on one core.
+    gives the same places. 4,000 rows: about 10 s on one core.
     Source: van der Maaten, Accelerating t-SNE using tree-based algorithms, 2014; initialised by PCA, after Kobak and
     Berens, The art of using t-SNE for single-cell transcriptomics, 2019.
     """

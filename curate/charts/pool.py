@@ -13,6 +13,7 @@ SOURCES = 12
 REASONS = 3
 """Reasons that are shown of each stage."""
 REASON_CHARACTERS = 90
+REASON_PIXELS = 330
 KINDS = {"left": BLUE, "dropped": GREY, "held out": YELLOW, "quarantined": RED, "not drawn": PURPLE}
 MASKED = r"[^\s,;:()]*\d[^\s,;:()]*"
 """A word with a digit in it."""
@@ -66,7 +67,7 @@ def funnel(passed: Sequence[Passed]) -> Any:
     colour = alt.Color("kind:N", scale=colours, sort=used, title=None)
     y = alt.Y("stage:N", sort=names, title=None)
     main = alt.Chart(values(bars)).mark_bar().encode(
-        x=alt.X("from:Q", title="rows", axis=alt.Axis(format=",", tickCount=5)),
+        x=alt.X("from:Q", title="rows", axis=alt.Axis(format=",.0f", tickCount=5, tickMinStep=1)),
         x2="to:Q",
         y=y,
         color=colour,
@@ -82,14 +83,10 @@ def funnel(passed: Sequence[Passed]) -> Any:
     upper = (main + text).properties(width=WIDTH, height=alt.Step(22), title=title)
     if not reasons:
         return upper.properties(description=_told(labels))
-    lower = alt.Chart(values(reasons)).encode(
-        x=alt.X("rows:Q", title="rows", axis=alt.Axis(format=",", tickCount=4)),
-        y=alt.Y(
-            "key:N",
-            sort=[each["key"] for each in reasons],
-            title=None,
-            axis=alt.Axis(labelExpr="split(datum.label, '\\u001f')[1]", labelLimit=430),
-        ),
+    keys = _distinct([f"{each['stage']}: {each['reason']}" for each in reasons])
+    lower = alt.Chart(values([{**each, "key": key} for key, each in zip(keys, reasons, strict=True)])).encode(
+        x=alt.X("rows:Q", title="rows", axis=alt.Axis(format=",.0f", tickCount=4, tickMinStep=1)),
+        y=alt.Y("key:N", sort=keys, title=None, axis=alt.Axis(labelLimit=REASON_PIXELS)),
         tooltip=[alt.Tooltip("stage:N"), alt.Tooltip("reason:N"), alt.Tooltip("rows:Q", format=",")],
     )
     both = lower.mark_bar().encode(color=colour) + lower.mark_text(align="left", dx=4).encode(
@@ -124,10 +121,7 @@ def _reasons(stage: str, passed: Passed) -> list[dict[str, Any]]:
         rest.setdefault(kind, []).append(rows)
     found = [(kind, reason, rows) for (kind, reason), rows in shown]
     found += [(kind, f"{len(some)} other reasons", sum(some)) for kind, some in rest.items()]
-    return [
-        {"key": f"{stage}\x1f{stage}: {reason}\x1f{kind}", "stage": stage, "kind": kind, "reason": reason, "rows": rows}
-        for kind, reason, rows in found
-    ]  # fmt: skip
+    return [{"stage": stage, "kind": kind, "reason": reason, "rows": rows} for kind, reason, rows in found]
 
 
 def mixture(table: pl.DataFrame, units: Sequence[str]) -> Any:

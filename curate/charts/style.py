@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -12,6 +13,11 @@ BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, GREY = (
 )  # fmt: skip
 """Paul Tol's "bright" scheme: told apart by colour-blind readers, on white and on black."""
 COLOURS = (BLUE, RED, GREEN, YELLOW, PURPLE, CYAN)
+NAMED = {
+    "kept": BLUE, "dropped": GREY, "pool": GREY,
+    "before": GREY, "selected": BLUE, "random": RED, "length_matched_random": GREEN,
+}  # fmt: skip
+"""What has the same colour in every chart."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 1])
 TEXT = "#767676"
@@ -71,16 +77,12 @@ def others_name(shown: Sequence[str], all_names: Sequence[str]) -> str:
 
 
 def palette(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Scales of colour and shape for names in order; `others` and what is dropped are grey."""
-    return (
-        alt.Scale(domain=list(names), range=[_colour(place, name) for place, name in enumerate(names)]),
-        alt.Scale(domain=list(names), range=[SHAPES[place % len(SHAPES)] for place in range(len(names))]),
-    )
-
-
-def _colour(place: int, name: str) -> str:
-    grey = name.startswith(f"{OTHERS} (") or name == "dropped"
-    return GREY if grey else COLOURS[place % len(COLOURS)]
+    """Scales of colour and shape for names in order; no two of the first six share a colour."""
+    fixed = {name: GREY if name.startswith(f"{OTHERS} (") else NAMED.get(name) for name in names}
+    free = cycle([colour for colour in COLOURS if colour not in fixed.values()] or COLOURS)
+    colours = [fixed[name] or next(free) for name in names]
+    shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
+    return alt.Scale(domain=list(names), range=colours), alt.Scale(domain=list(names), range=shapes)
 
 
 def dashes(names: Sequence[str]) -> alt.Scale:

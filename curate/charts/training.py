@@ -63,11 +63,12 @@ def _shares_over_time(kind: str, shares: Sequence[Mapping[str, float]], view: Sc
         ]
     return (
         alt.Chart(values(rows))
-        .mark_bar(color=BLUE, binSpacing=0)
+        .mark_rect(color=BLUE)
         .encode(
             x=alt.X("first:Q", title="draw", scale=alt.Scale(domain=[0, view.draws], nice=False)),
             x2="last:Q",
             y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", values=[0, 1])),
+            y2=alt.Y2Datum(0),
             row=alt.Row(
                 "name:N",
                 sort=order,
@@ -178,58 +179,45 @@ def training(
 
     curves: model -> as `thinned` takes it. held_out: `before` and models -> the mean over sources; may be empty.
     """
-    names = list(curves)
     thin = {name: thinned(curve) for name, curve in curves.items()}
     rows = [{"model": name, **row} for name, curve in thin.items() for row in curve.to_dicts()]
-    colours, _ = palette(names)
-    color = alt.Color("model:N", scale=colours, sort=names, title="training loss")
-    x = alt.X("tokens:Q", title="supervised tokens trained", axis=alt.Axis(format="~s"))
-    y = alt.Y("loss:Q", title=unit, scale=alt.Scale(zero=False))
-    tooltip = [
-        alt.Tooltip("model:N"),
-        alt.Tooltip("step:Q", format=","),
-        alt.Tooltip("tokens:Q", format=","),
-        alt.Tooltip("loss:Q", format=".4f"),
-    ]
-    line = alt.Chart(values(rows)).mark_line(point=alt.OverlayMarkDef(size=12)).encode(
-        x=x, y=y, color=color, tooltip=tooltip,
-        strokeDash=alt.StrokeDash("model:N", scale=dashes(names), sort=names, title="training loss"),
-    )  # fmt: skip
     ends: list[dict[str, Any]] = []
     for name, loss in held_out.items():
-        of = names if name == "before" else [name] if name in thin else []
-        for model in of[:1]:
-            last = thin[model].row(-1, named=True) if name != "before" else {"tokens": 0, "step": 0}
-            ends.append({"model": name, "tokens": last["tokens"], "step": last["step"], "loss": loss})
-    chart: Any = line
-    if ends:
-        measured = [each["model"] for each in ends]
-        of_points = [{"before": GREY}.get(name) or colours["range"][names.index(name)] for name in measured]
-        points = alt.Chart(values(ends)).mark_point(size=130, strokeWidth=2.5, opacity=1).encode(
-            x=x, y=y, tooltip=tooltip,
-            color=alt.Color(
-                "model:N", scale=alt.Scale(domain=measured, range=of_points), sort=measured,
-                title="held-out loss",
-            ),
-            shape=alt.Shape(
-                "model:N", sort=measured, title="held-out loss",
-                scale=alt.Scale(domain=measured, range=_end_shapes(measured)),
-            ),
-        )  # fmt: skip
-        chart = (line + points).resolve_scale(color="independent", shape="independent")
-    steps = {name: curve.height for name, curve in curves.items()}
+        if name == "before":
+            ends.append({"model": name, "step": 0, "tokens": 0, "loss": loss})
+        elif name in thin:
+            ends.append({**thin[name].row(-1, named=True), "model": name, "loss": loss})
+    names = [name for name in ("before", *curves) if name in curves or name in held_out]
+    colours, shapes = palette(names)
+    base = alt.Chart(values(rows)).encode(
+        x=alt.X("tokens:Q", title="supervised tokens trained", axis=alt.Axis(format="~s", tickCount=6)),
+        y=alt.Y("loss:Q", title=unit, scale=alt.Scale(zero=False)),
+        color=alt.Color("model:N", scale=colours, sort=names, title=None),
+        tooltip=[
+            alt.Tooltip("model:N"),
+            alt.Tooltip("step:Q", format=","),
+            alt.Tooltip("tokens:Q", format=","),
+            alt.Tooltip("loss:Q", format=".4f"),
+        ],
+    )
+    shape = alt.Shape("model:N", scale=shapes, sort=names, title=None)
+    lines = base.mark_line(strokeWidth=1.5).encode(
+        strokeDash=alt.StrokeDash("model:N", scale=dashes(names), sort=names, title=None)
+    )
+    chart: Any = lines + base.mark_point(filled=True, size=24, opacity=1).encode(shape=shape)
     most = max(-(-curve.height // POINTS) for curve in curves.values())
-    told = f"each point the mean of up to {most} steps" if most > 1 else "each point a step"
+    told = f"lines: training loss, each point {f'the mean of up to {most} steps' if most > 1 else 'a step'}"
+    if ends:
+        points = base.properties(data=values(ends)).mark_point(size=180, strokeWidth=2.5, opacity=1)
+        chart += points.encode(shape=shape)
+        told += "; large symbols: held-out loss"
+    steps = "; ".join(f"{name}, {curve.height} steps" for name, curve in curves.items())
     return chart.properties(
         width=WIDTH,
         height=260,
         title=alt.TitleParams("Loss in training", subtitle=told),
-        description="Training loss: " + "; ".join(f"{name}, {count} steps" for name, count in steps.items()),
+        description=f"Training loss: {steps}",
     )
-
-
-def _end_shapes(names: Sequence[str]) -> list[str]:
-    return [("cross", "circle", "square", "triangle-up", "diamond")[place % 5] for place in range(len(names))]
 
 
 def cost(stages: Sequence[Mapping[str, Any]]) -> Any:
