@@ -77,7 +77,7 @@ def _offline() -> Any:
     """Altair's widget with its JavaScript inside, where by itself it would load it from the network."""
     import altair as alt
 
-    class Widget(alt.JupyterChart):  # type: ignore[misc]
+    class Widget(alt.JupyterChart):
         pass
 
     Widget.enable_offline()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     from curate.data.export import Exported, ExportFormat
+    from curate.explore import Exploration
     from curate.plot import Plot
 
 
@@ -65,12 +66,14 @@ class Run:
     @property
     def rows(self) -> pl.LazyFrame:
         """Every row that could be read: position, uid, id, source, group, messages, prompt, response, record …"""
+        if not self.stages:
+            raise CurateError(f"{self.path}: has read no rows; the run is {self._progress}.")
         return pl.scan_parquet(self.shards(self.stages[0]))
 
     @property
     def scores(self) -> pl.LazyFrame:
         """position, uid, id, source, score.* of every row that was scored."""
-        return self._table("scores.parquet", "This run has no `score` stage.")
+        return self._table("scores.parquet", "Its configuration has no `score`, or it is not done.")
 
     @property
     def selected(self) -> pl.LazyFrame:
@@ -168,6 +171,15 @@ class Run:
         """
         return ledger(self, id, losses, neighbours)
 
+    def explore(self, colour: str = "source", sample: int = 4000, seed: int = 0) -> "Exploration":
+        """The map of `plot.map` as a widget in Jupyter: its `.selection` is the rows within the rectangle drawn on it.
+
+        colour, sample, seed: as of `Plot.map`. Raises ConfigError where the extra `notebook` is not installed.
+        """
+        from curate.explore import explore
+
+        return explore(self, colour, sample, seed)
+
     def select(self, method: Mapping[str, Any] | str, runs: Path | None = None) -> "Run":
         """Select again from the same scores: this run with its last `select` replaced, up to there.
 
@@ -212,8 +224,9 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status}, {len(self.stages)} stages)"
 
     def _repr_html_(self) -> str:
-        table: str = self.summary()._repr_html_()
-        return f"<b>{self.name}</b> ({self.status}){table}"
+        from curate.card import card
+
+        return card(self)
 
     def _originals(self) -> Iterator[tuple[str, str]]:
         """(record, source) of the selected rows, in pool order, shard by shard."""
@@ -231,16 +244,26 @@ class Run:
             for source, text in self.info["schemas"].items()
         }
 
+    @property
+    def _progress(self) -> str:
+        """How far it came: `done`, `running, 4 stages done`, `failed after 4 stages: the error`."""
+        info = self.info
+        done = len(info["stages"])
+        after = {"running": f"running, {done} stages done", "interrupted": f"interrupted after {done} stages"}
+        if info["status"] == "failed":
+            return f"failed after {done} stages: {info.get('error', 'its error is not known')}"
+        return after.get(info["status"], str(info["status"]))
+
     def _json(self, file: str, hint: str) -> Mapping[str, Any]:
         path = self.path / file
         if not path.exists():
-            raise CurateError(f"{self.path}: has no {file}. {hint}")
+            raise CurateError(f"{self.path}: has no {file}; the run is {self._progress}. {hint}")
         return json.loads(path.read_bytes())  # type: ignore[no-any-return]
 
     def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
         path = self.path / file
         if not path.exists():
-            raise CurateError(f"{path}: does not exist; the run is {self.status}. {hint}".rstrip())
+            raise CurateError(f"{path}: does not exist; the run is {self._progress}. {hint}".rstrip())
         return pl.scan_parquet(path)
 
 
