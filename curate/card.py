@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curate.runs import Run
 
-LEFT = 'style="text-align:left"'
+COLUMNS = ("stage", "rows", "left", "out", "seconds")
+OUT = COLUMNS.index("out")
+FIRST = ' style="text-align:left"'
 
 
 def card(run: "Run") -> str:
-    """Name, status and error; what each stage left; what to look at; held-out losses. One fragment of HTML.
+    """Name, status and error; the stages that took rows out, the others folded; held-out losses. A fragment of HTML.
 
     Of a run of any status: it shows what there is.
     """
@@ -21,9 +23,12 @@ def card(run: "Run") -> str:
     if "error" in info:
         parts.append(f"<pre>{escape(info['error'])}</pre>")
     if stages:
-        parts.append(
-            _table(["stage", "rows", "left", "out", "seconds"], [_passed(stage) for stage in stages])
-        )
+        lines = [_passed(stage) for stage in stages]
+        funnel = [line for place, line in enumerate(lines) if not place or line[OUT]]
+        parts += [
+            _table(COLUMNS, funnel),
+            f"<details><summary>all {len(stages)} stages</summary>{_table(COLUMNS, lines)}</details>",
+        ]
     if notes := _notes(run):
         parts.append(f"<p>{escape('; '.join(notes))}</p>")
     if (run.path / "eval.json").exists():
@@ -69,10 +74,10 @@ def _losses(evaluation: Mapping[str, Any]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(
-        f"<th {LEFT if not place else ''}>{escape(cell)}</th>" for place, cell in enumerate(header)
+        f"<th{FIRST if not place else ''}>{escape(cell)}</th>" for place, cell in enumerate(header)
     )
     lines = (
-        "".join(f"<td {LEFT if not place else ''}>{escape(cell)}</td>" for place, cell in enumerate(row))
+        "".join(f"<td{FIRST if not place else ''}>{escape(cell)}</td>" for place, cell in enumerate(row))
         for row in rows
     )
     body = "".join(f"<tr>{line}</tr>" for line in lines)

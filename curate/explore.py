@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from curate.runs import Run
 
 NEEDED = ("anywidget", "vl_convert")
+EMBED = {"renderer": "canvas", "actions": False}
+"""Thousands of points are too many for SVG."""
 DECIMALS = 2
 """Of the places, as they are drawn."""
 DRAG = "[pointerdown[{}event.shiftKey], window:pointerup] > window:pointermove!"
@@ -69,7 +71,7 @@ def explore(run: "Run", colour: str = "source", sample: int = 4000, seed: int = 
     brush = alt.selection_interval(name="brush", on=DRAG.format("!"), translate=False, zoom=False)
     view = alt.selection_interval(name="view", bind="scales", on=DRAG.format(""), translate=DRAG.format(""))
     chart = run.plot.map(colour, sample, seed).add_params(brush, view)
-    return Exploration(plotted.mapped(run, sample, seed), _offline()(chart))
+    return Exploration(plotted.mapped(run, sample, seed), _offline()(chart, embed_options=EMBED))
 
 
 @cache

@@ -29,7 +29,18 @@ def written(folder: Path, **more: Any) -> curate.Run:
 def test_a_running_run_shows_what_is_done(tmp_path: Path) -> None:
     card = written(tmp_path / "toy-1")._repr_html_()
     assert "toy-1</b> (running, 1 stage, 12.0 s, seed 3)" in card
-    assert "<td >3,000</td><td >2,100</td><td >900</td><td >1.2</td>" in card
+    assert "<td>3,000</td><td>2,100</td><td>900</td><td>1.2</td>" in card
+
+
+def test_the_funnel_has_the_stages_that_took_rows_out(tmp_path: Path) -> None:
+    stages = [
+        STAGE | {"name": name, "kept": kept}
+        for name, kept in (("ingest", 3000), ("embed", None), ("select.top", 9))
+    ]
+    card = written(tmp_path / "toy-1", stages=stages)._repr_html_()
+    funnel, everything = card.split("<details>")
+    assert "ingest" in funnel and "select.top" in funnel and "embed" not in funnel
+    assert "embed" in everything
 
 
 def test_everything_is_escaped(tmp_path: Path) -> None:
@@ -54,8 +65,8 @@ def test_losses_are_of_each_source_and_model(tmp_path: Path) -> None:
     }
     (run.path / "eval.json").write_text(json.dumps({"unit": "nats", "losses": losses}))
     card = run._repr_html_()
-    assert "<th >length matched random</th>" in card
-    assert "<td >2.5000</td><td >2.2500</td>" in card
+    assert "<th>length matched random</th>" in card
+    assert "<td>2.5000</td><td>2.2500</td>" in card
 
 
 @pytest.mark.parametrize(
