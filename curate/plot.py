@@ -80,7 +80,7 @@ class Plot:
     def map(self, colour: str = "source", sample: int = 4000, seed: int = 0) -> Any:
         """Rows on a plane where near means alike, by their embeddings, with their texts on hover.
 
-        colour: source, cluster, kept, or `score.NAME`. sample: rows that are drawn. Kept rows would be lost among many
+        colour: source, cluster, kept, or a score (`el2n` or `score.el2n`). sample: rows that are drawn. Kept rows would be lost among many
         dropped ones, so up to half of the sample is of kept rows, whatever their share, and the rest of dropped ones:
         the density of the map is not that of the pool. Rows that were dropped before `embed` have no place.
         seed: of the sample and of the places, which are computed once for each sample and seed (4,000 rows: about 10 s)
@@ -93,6 +93,8 @@ class Plot:
             raise ConfigError(f"sample: must be at least 1. Got {sample}.")
         table = plotted.mapped(self.run, sample, seed)
         scores = [name for name in table.columns if name.startswith("score.")]
+        if f"score.{colour}" in scores:
+            colour = f"score.{colour}"
         self._known("colour", colour, [*(name for name in COLOURS if name in table.columns), *scores])
         counts = dict(table.group_by("kept").agg(pl.len()).iter_rows())
         told = f"{counts.get(True, 0):,} kept and {counts.get(False, 0):,} dropped of the rows that were embedded"

@@ -158,7 +158,7 @@ def passed(run: "Run") -> "list[Passed]":
 def curves(run: "Run") -> tuple[dict[str, pl.DataFrame], dict[str, float]]:
     """The training curves of the selection and its baselines; the held-out losses (mean over sources), if known."""
     found = {}
-    for stage in run.stages:
+    for stage in _stages(run):
         name = "selected" if "artifact:adapter" in stage["adds"] else stage["name"].removeprefix("train.")
         if name == "selected" or (name != stage["name"] and f"artifact:{name}" in stage["adds"]):
             found[name] = _curve(run.store / stage["folder"] / "files" / CURVE)

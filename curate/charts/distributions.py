@@ -42,19 +42,22 @@ class Binned:
 def binned(groups: Mapping[str, NDArray[np.float64]], bins: int) -> Binned | None:
     """Counts of finite values in bins of equal width; None where there is no value.
 
-    Where outliers would more than double the axis, the first and the last bin have all that lies beyond, too.
+    Where the outermost rows of an end (0.5 %) are further out than all others are wide, its bin has them too.
     """
-    everything = np.concatenate(list(groups.values()))
+    everything = np.sort(np.concatenate(list(groups.values())))
     if not len(everything):
         return None
-    lowest, highest = float(everything.min()), float(everything.max())
-    low, high = (float(each) for each in np.quantile(everything, [TAIL, 1 - TAIL]))
-    if high == low or highest - lowest <= 2 * (high - low):
-        low, high = lowest, highest
-    if not high > low or not np.isfinite(high - low):
+    lowest, highest = float(everything[0]), float(everything[-1])
+    beyond = int(TAIL * len(everything))
+    low, high = float(everything[beyond]), float(everything[-1 - beyond])
+    span = high - low
+    low = low if low - lowest > span > 0 else lowest
+    high = high if highest - high > span > 0 else highest
+    if low < high and np.isfinite(high - low):
+        edges = np.linspace(low, high, bins + 1)
+    else:
         margin = max(abs(lowest) * 1e-3, 0.5)
-        low, high, bins = lowest - margin, highest + margin, 1
-    edges = np.linspace(low, high, bins + 1)
+        edges = np.array([lowest - margin, highest + margin])
     counts = {name: np.histogram(np.clip(found, low, high), edges)[0] for name, found in groups.items()}
     return Binned(edges, counts, lowest < low, highest > high)
 
