@@ -20,6 +20,7 @@ from curate import commands
 from curate.compare_command import compare
 from curate.errors import ConfigError, CurateError
 from curate.options import RUNS, AsJson, ConfigFile, Overrides, Plugins, RunsFolder
+from curate.plan_command import plan
 from curate.registry import PACKAGES, Registry, check_installation, unknown
 from curate.report_command import report
 
@@ -146,7 +147,7 @@ def doctor(runs: RunsFolder = RUNS, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-for command in (commands.plan, commands.run, commands.show, compare, commands.export, report):
+for command in (plan, commands.run, commands.show, compare, commands.export, report):
     app.command()(command)
 
 

@@ -1,22 +1,23 @@
-"""The commands that touch runs: plan, run, show, export, and `list runs`. Registered by `curate.cli`."""
+"""The commands that touch runs: run, show, export, and `list runs`. Registered by `curate.cli`."""
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from curate.errors import ConfigError
+from curate.forecast import gibibytes
 from curate.options import (
     RUNS,
     AsJson,
     ConfigFile,
     Format,
+    MaxHours,
+    MaxMemory,
     Overrides,
-    ProbeOption,
     RunArgument,
     RunnerName,
     RunnerOption,
@@ -24,57 +25,34 @@ from curate.options import (
 )
 from curate.runs import Run, runs_in
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from curate.plan import PlannedOutput
-
 
 def run(
     config: ConfigFile,
     overrides: Overrides = None,
     runs: RunsFolder = RUNS,
     runner: RunnerOption = RunnerName.RAY,
+    max_hours: MaxHours = None,
+    max_memory_gib: MaxMemory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a configuration to its end. What is stored from earlier runs is not computed again."""
+    """Run a configuration to its end. What is stored from earlier runs is not computed again.
+
+    With --max-hours it is probed first (see `curate plan`), and does not start where it will take longer. It does not
+    start either where a method states that it needs more memory than there is. Exit code 2.
+    """
     from curate.config import load_config
+    from curate.plan_command import check_before
     from curate.progress import Silent, observer
     from curate.start import start
 
     loaded = load_config(config, overrides or [])
     with loaded.marks.located():
+        check_before(loaded.config, runs, runner, max_hours, max_memory_gib)
         finished = start(loaded.config, runs, runner.value, Silent() if as_json else observer())
     if as_json:
         print(json.dumps(finished.info, indent=1))
         return
     print_summary(finished)
-
-
-def plan(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    runs: RunsFolder = RUNS,
-    probe: ProbeOption = True,
-    as_json: AsJson = False,
-) -> None:
-    """Print what a run would do: each stage, stored or to do, its rows, time and memory.
-
-    What needs a model and never ran here is tried on a few rows, which takes about half a minute (--no-probe: not).
-    """
-    from curate.config import load_config
-    from curate.plan import plan as make_plan
-    from curate.timing import Probing
-
-    loaded = load_config(config, overrides or [])
-    with loaded.marks.located():
-        # Plain lines: a spinner's thread would take time from what is timed.
-        probing = Probing(tell=lambda text: print(f"probe: {text}", file=sys.stderr)) if probe else None
-        lines = make_plan(loaded.config, runs / "store", probing)
-    if as_json:
-        print(json.dumps([line.as_dict() for line in lines], indent=1))
-        return
-    print_plan(lines, Console())
 
 
 def show(
@@ -177,50 +155,6 @@ def find_run(name: str, runs: Path) -> Run:
     return matching[0] if len(matching) == 1 else Run(runs / name)
 
 
-def print_plan(lines: "Sequence[PlannedOutput]", console: Console) -> None:
-    """Print a plan: its stages, what it will cost in all, and of what nothing is known."""
-    from curate.plan import total_seconds
-
-    origins = {"measured before": "earlier", "probed": "probe", "stored": "stored", "unknown": "-"}
-    columns = ("hash", "rows", "left", "time", "memory", "from")
-    table = Table(Column("stage", no_wrap=True), *columns, box=None, padding=(0, 1, 0, 0))
-    shown: set[int] = set()
-    for line in lines:
-        known = line.estimate
-        seconds = "-" if line.cached else "?"
-        if not line.cached and known.seconds is not None and line.step in shown:
-            seconds = "same pass"
-        elif not line.cached and known.seconds is not None:
-            shown.add(line.step)
-            most = max(each.estimate.seconds or 0.0 for each in lines if each.step == line.step)
-            seconds = f"{'<' if known.at_most else '~'}{duration(most)}"
-        memory = "?" if known.peak_memory_bytes is None else gibibytes(known.peak_memory_bytes)
-        table.add_row(
-            line.name,
-            line.fingerprint[:8],
-            *("?" if count is None else f"{count:,}" for count in (line.rows, line.left)),
-            seconds,
-            "-" if line.cached else memory,
-            origins[known.source_of_estimate],
-        )
-    console.print(table)
-    total, unknown = total_seconds(lines)
-    left = [line for line in lines if not line.cached]
-    bounded = any(line.estimate.at_most for line in left)
-    about = "at most about" if bounded else "about"
-    if not left:
-        console.print("Nothing to do: everything is stored.")
-    elif len(unknown) < len(left):
-        console.print(f"To do: {about} {duration(total)} on this machine, with one worker.", highlight=False)
-    if bounded:
-        console.print("<: a bound; how many rows come is known only when the stages before it have run.")
-    for line in lines:
-        if line.estimate.why_unknown is not None:
-            console.print(f"{line.name} could not be tried: it {line.estimate.why_unknown}.", highlight=False)
-    if unknown:
-        console.print(f"Never run here, so not known and in no sum: {', '.join(unknown)}.", highlight=False)
-
-
 def print_summary(run: Run) -> None:
     """Print stages, reasons and losses of a run."""
     console = Console()
@@ -277,23 +211,3 @@ def print_losses(run: Run, console: Console) -> None:
     if all("target" in model for model in losses.values()):
         table.add_row("target", *(f"{model['target']['loss']:.4f}" for model in losses.values()))
     console.print(table)
-
-
-def gibibytes(count: int) -> str:
-    """`1.5 GiB`."""
-    return f"{count / 2**30:.1f} GiB"
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `75 s`, `12 min`, `8 h 20 min`, `3 d 4 h`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"

@@ -1,6 +1,6 @@
 """Evaluate: held-out loss of a model, per source, by the training's own loss and labels. Pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,11 +92,13 @@ def held_out_losses(
     rows: Sequence[TokenRow],
     sources: Sequence[str],
     batch_tokens: int | None = None,
+    tell: Callable[[int, int, int], None] = lambda done, total, tokens: None,
 ) -> Losses:
     """The loss of each row, in one forward pass over all, in evaluation mode.
 
     sources: one per row. batch_tokens: tokens of one packed forward (default: 256 on a CPU, where
-    attention over what is packed costs its square; 4096 elsewhere); changes the last digits only.
+    attention over what is packed costs its square; 4096 elsewhere); changes the last digits only. tell: is told after
+    each forward how many rows are done, of how many, and their tokens.
     Computed by `training.packing.token_losses`, the model's own forward, so that it holds for models that
     scale or cap their logits too. A packed batch that memory cannot hold is halved, and said.
     Raises DataError where there is no row, or a row has no supervised token or a supervised first one;
@@ -126,9 +128,12 @@ def held_out_losses(
     row_losses = np.full(len(rows), np.nan)
     warn = logging.getLogger(__name__).warning
     batches = [np.array(group, dtype=np.int64) for group in groups]
+    done = tokens = 0
     for places, losses in run_with_backoff(losses_of, batches, lambda notice: warn("evaluation: %s", notice)):
         ends = np.cumsum(row_tokens[places])
         row_losses[places] = [part.mean() for part in np.split(losses, ends[:-1])]
+        done, tokens = done + len(places), tokens + sum(lengths[place] for place in places)
+        tell(done, len(rows), tokens)
     if not np.isfinite(row_losses).all():
         bad = int(np.flatnonzero(~np.isfinite(row_losses))[0])
         raise CurateError(

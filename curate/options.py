@@ -37,7 +37,22 @@ RunsFolder = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="the folder of all runs and their store")
 ]
 ProbeOption = Annotated[
-    bool, typer.Option("--probe/--no-probe", help="time what needs a model and never ran here on a few rows")
+    bool, typer.Option("--probe/--no-probe", help="try what never ran here on a few rows")
+]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(
+        "--max-hours", metavar="H", min=0, help="do not start where it will take longer; it is probed"
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--max-memory-gib",
+        metavar="GIB",
+        min=0,
+        help="do not start where a stage needs more memory than this; default: what is available",
+    ),
 ]
 RunnerOption = Annotated[
     RunnerName, typer.Option("--runner", help="ray, or local: one process, to debug with")

@@ -1,76 +1,34 @@
-"""Plan: what a run would do, stage by stage, before any work: stored or to do, rows, time, memory.
+"""Plan: what a run would do, stage by stage, before any work: stored or to do, rows, time, memory, disk.
 
 Rows are exact for what is stored and for files (records are counted, not parsed); behind a stage
 that has not run they are as that stage predicts, or unknown. A method that states the memory of its arrays is
-believed. Seconds and memory come from earlier
-runs of the same stage in this store, scaled by the tokens that it reads, else by rows; where there was none,
-from a probe (`curate.probe`) if the stage needs a model; else they are unknown, never made up.
+believed. Everything else comes from earlier runs of the same stage in this store, of the same model and settings
+where it holds a model, scaled by the tokens that it reads, else by rows; where there was none, from a probe
+(`curate.probe`); else it is unknown, never made up.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from tempfile import mkdtemp
+from typing import cast
 
 from curate.engine import Planned, after
 from curate.engine import plan as plan_stage
-from curate.pipeline import build
-from curate.probe import Probe, Step, Workload, record_counts, stored_work
+from curate.forecast import Estimate, Forecast, PlannedOutput
+from curate.pipeline import Pipeline, build
+from curate.probe import Probe
 from curate.spec import Config
-from curate.stage import DROP, RowStage, Stage
+from curate.stage import DROP, ArtifactStage, RowStage, Stage
 from curate.stages.embed import EmbedRows
 from curate.store import Manifest, fingerprint
+from curate.tasks import resident_bytes, shard_rows
 from curate.timing import Probing
 from curate.view import View
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What an output will cost. None where it is not known.
-
-    seconds: still to be spent, `load_seconds` of them on loading a model; the outputs of one stage share them.
-    probed_rows: on how many rows they were timed, where they are from a probe.
-    tokens: that the stage reads, where it reads tokens. at_most: whether all this is for more rows than may
-    come, since a stage before cannot say how many it leaves. why_unknown: what kept it from being probed.
-    """
-
-    source_of_estimate: Literal["stored", "measured before", "probed", "unknown"]
-    seconds: float | None = None
-    peak_memory_bytes: int | None = None
-    load_seconds: float | None = None
-    probed_rows: int | None = None
-    tokens: int | None = None
-    at_most: bool = False
-    why_unknown: str | None = None
-
-
-@dataclass(frozen=True)
-class PlannedOutput:
-    """One line of a plan. step: which of the stages computes it, from 0; its outputs share their seconds.
-
-    rows: that enter; left: that leave; None where not known.
-    """
-
-    name: str
-    step: int
-    fingerprint: str
-    rows: int | None
-    left: int | None
-    estimate: Estimate
-    needs: Sequence[str]
-    adds: Sequence[str]
-
-    @property
-    def cached(self) -> bool:
-        """Whether it is stored."""
-        return self.estimate.source_of_estimate == "stored"
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values, those of the estimate among the others."""
-        fields = asdict(self)
-        estimate = fields.pop("estimate")
-        return {**fields, **estimate, "cached": self.cached}
+from curate.workload import Step, Workload, record_counts, stored_work
 
 
 @dataclass(frozen=True)
@@ -82,10 +40,11 @@ class _Flow:
     most: int
 
 
-def plan(config: Config, store: Path, probing: Probing | None = None) -> list[PlannedOutput]:
-    """Plan a configuration against a store. Reads and hashes files and models; computes no stage, writes nothing.
+def plan(config: Config, store: Path, probing: Probing | None = None) -> Forecast:
+    """Plan a configuration against a store. Reads and hashes files and models; computes no stage, leaves no file.
 
-    probing: how to probe what needs a model and was never run here; None for not at all.
+    probing: how to probe what was never run here; None for not at all. The probe's files lie in a folder beside
+    the store's entries, where all workers see them, and are removed.
     Raises ConfigError or DataError as the run itself would before its first stage; with a probe, as the
     probed stages would.
     """
@@ -95,39 +54,54 @@ def plan(config: Config, store: Path, probing: Probing | None = None) -> list[Pl
         steps.append(Step(plan_stage(store, stage, view), view))
         view = after(steps[-1].planned, view)
     counts = record_counts(steps[0])
-    flows = _flows(steps, sum(counts))
-    probe = None if probing is None else Probe(steps, counts, config.seed, probing)
-    works = [_work(step, index, flows[index], probe) for index, step in enumerate(steps)]
-    width = _width(steps)
+    flows, width = _flows(steps, sum(counts)), _width(steps)
+    works = [_known_work(step, flow) for step, flow in zip(steps, flows, strict=True)]
     earlier = [_earlier(store, step.planned, work, width) for step, work in zip(steps, works, strict=True)]
-    if probe is not None:
-        for index, step in enumerate(steps):
-            never = any(estimate.seconds is None for estimate in earlier[index].values())
-            if _runs_model(step.planned) and never:
-                probe.time(index)
-    return [
-        PlannedOutput(
-            name=output,
-            step=index,
-            fingerprint=entry.fingerprint,
-            rows=flow.rows,
-            left=flow.left,
-            estimate=_estimate(index, output, work, known, probe),
-            needs=sorted(step.planned.stage.output_needs(output)),
-            adds=sorted(step.planned.stage.outputs[output]),
-        )
-        for index, (step, flow, work, known) in enumerate(zip(steps, flows, works, earlier, strict=True))
-        for output, entry in step.planned.entries.items()
-    ]
+    if probing is None or not any(step.planned.missing() for step in steps):
+        lines = _lines(steps, flows, [_Tried(work, None, 1) for work in works], earlier, width)
+        return Forecast(lines, beyond=_beyond(config))
+    with _scratch(store) as folder:
+        probe = Probe(steps, counts, config.seed, probing, folder, _dear(steps, earlier))
+        probe.finish()
+        works = [probe.sample(at).work for at in range(len(steps))]
+        tried = [
+            _Tried(work, probe, _workers(step, work, probing))
+            for step, work in zip(steps, works, strict=True)
+        ]
+    earlier = [_earlier(store, step.planned, work, width) for step, work in zip(steps, works, strict=True)]
+    held = resident_bytes() if probing.runner.separate else 0
+    return Forecast(_lines(steps, flows, tried, earlier, width), held, _beyond(config))
 
 
-def total_seconds(lines: Iterable[PlannedOutput]) -> tuple[float, list[str]]:
-    """Seconds still to spend, as far as known, and the names of the outputs of which nothing is known."""
-    by_step: dict[int, float] = {}
-    for line in lines:
-        if line.estimate.seconds is not None:
-            by_step[line.step] = max(by_step.get(line.step, 0.0), line.estimate.seconds)
-    return sum(by_step.values()), [line.name for line in lines if line.estimate.seconds is None]
+@dataclass(frozen=True)
+class _Tried:
+    """What a step will read, the probe that tried it, None without one, and its workers."""
+
+    work: Workload
+    probe: Probe | None
+    workers: int
+
+
+@contextmanager
+def _scratch(store: Path) -> Iterator[Path]:
+    made = [folder for folder in (store, *store.parents) if not folder.exists()]
+    store.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix=".probe-", dir=store.resolve()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        for empty in made:
+            if not any(empty.iterdir()):
+                empty.rmdir()
+
+
+def _beyond(config: Config) -> str | None:
+    """What a shape of pipeline does that is no stage of the list."""
+    shape = cast(type[Pipeline], type(config.pipeline))
+    if shape.conclude is Pipeline.conclude:
+        return None
+    return f"the runs that pipeline `{config.pipeline.name}` makes after this one"
 
 
 def _flows(steps: Sequence[Step], records: int) -> list[_Flow]:
@@ -147,22 +121,34 @@ def _flows(steps: Sequence[Step], records: int) -> list[_Flow]:
     return found
 
 
-def _runs_model(planned: Planned) -> bool:
-    """Whether it is a stage that a probe can time: rows through a model, not all stored."""
-    stage = planned.stage
-    return isinstance(stage, RowStage) and stage.uses_model and bool(planned.missing())
+def _dear(steps: Sequence[Step], earlier: Sequence[Mapping[str, Estimate]]) -> frozenset[int]:
+    """The steps with a model that a probe must try: those never run, and those whose columns a step to do reads."""
+    chosen, needs = set(), set[str]()
+    for at in range(len(steps) - 1, -1, -1):
+        stage, missing = steps[at].planned.stage, steps[at].planned.missing()
+        never = any(estimate.seconds is None for estimate in earlier[at].values())
+        if missing and (not stage.uses_model or never or stage.adds & needs):
+            chosen.add(at)
+            needs |= stage.needs
+    return frozenset(chosen)
 
 
-def _work(step: Step, index: int, flow: _Flow, probe: Probe | None) -> Workload:
-    """What a stage will read, as well as it is known."""
+def _known_work(step: Step, flow: _Flow) -> Workload:
+    """What a stage will read, without a sample."""
     stage = step.planned.stage
-    if isinstance(stage, RowStage) and _runs_model(step.planned):
-        exact = stored_work(stage, step.view)
-        if exact is not None:
-            return exact
-        if probe is not None:
-            return probe.sample(index).work
+    exact = stored_work(stage, step.view) if isinstance(stage, RowStage) else None
+    if exact is not None and step.planned.missing():
+        return exact
     return Workload(flow.most, None, at_most=flow.rows is None)
+
+
+def _workers(step: Step, work: Workload, probing: Probing) -> int:
+    """Of a row stage; all others have one."""
+    stage = step.planned.stage
+    if not isinstance(stage, RowStage) or not step.planned.missing():
+        return 1
+    units = -(-work.rows // shard_rows(work.rows, stage.min_shard_rows))
+    return probing.runner.workers(stage.resources, stage.uses_model, max(units, 1))
 
 
 def _width(steps: Sequence[Step]) -> int | None:
@@ -171,51 +157,92 @@ def _width(steps: Sequence[Step]) -> int | None:
     return embeds[-1].width if embeds else None
 
 
+def _lines(
+    steps: Sequence[Step],
+    flows: Sequence[_Flow],
+    tried: Sequence[_Tried],
+    earlier: Sequence[Mapping[str, Estimate]],
+    width: int | None,
+) -> list[PlannedOutput]:
+    return [
+        PlannedOutput(
+            name=output,
+            step=at,
+            fingerprint=entry.fingerprint,
+            rows=flow.rows,
+            left=flow.left,
+            estimate=_estimate(at, output, step.planned.stage, by, known, width),
+            needs=sorted(step.planned.stage.output_needs(output)),
+            adds=sorted(step.planned.stage.outputs[output]),
+        )
+        for at, (step, flow, by, known) in enumerate(zip(steps, flows, tried, earlier, strict=True))
+        for output, entry in step.planned.entries.items()
+    ]
+
+
+def _estimate(
+    at: int, output: str, stage: Stage, tried: _Tried, earlier: Mapping[str, Estimate], width: int | None
+) -> Estimate:
+    known, work, probe = earlier[output], tried.work, tried.probe
+    if known.source_of_estimate == "stored" or probe is None:
+        return known
+    known = replace(known, expected_rows=work.rows, workers=tried.workers)
+    if all(estimate.seconds is not None for estimate in earlier.values()):
+        return known
+    timing = probe.timings.get(at)
+    if timing is None or (at, output) in probe.obstacles:
+        why = probe.obstacles.get((at, output))
+        return replace(known, why_unknown=why) if known.seconds is None else known
+    disk = probe.disk_bytes.get((at, output))
+    stated = None if width is None else stage.expected_memory_bytes(work.rows, width)
+    measured = (
+        timing.peak_memory_for(work.rows) if not isinstance(stage, RowStage) else timing.peak_memory_bytes
+    )
+    return Estimate(
+        "probed",
+        seconds=timing.seconds_for(work.units, tried.workers),
+        peak_memory_bytes=measured
+        if stated is None
+        else max(timing.peak_memory_bytes, probe.starting.worker_bytes + stated),
+        load_seconds=timing.load_seconds,
+        probed_rows=timing.rows,
+        tokens=work.tokens,
+        at_most=work.at_most,
+        expected_rows=work.rows,
+        workers=tried.workers,
+        gpu_memory_bytes=timing.gpu_memory_bytes,
+        disk_bytes=None if disk is None else round(disk),
+        scratch_bytes=probe.scratch_bytes.get(at, 0),
+    )
+
+
 def _earlier(store: Path, planned: Planned, work: Workload, width: int | None) -> dict[str, Estimate]:
     """For each output what earlier runs tell of it; `unknown` where there was none."""
     return {
-        output: Estimate("stored", 0.0, 0, tokens=manifest.tokens or None)
+        output: Estimate(
+            "stored",
+            0.0,
+            0,
+            tokens=manifest.tokens or None,
+            gpu_memory_bytes=0,
+            disk_bytes=0,
+            scratch_bytes=0,
+        )
         if (manifest := entry.manifest()) is not None
         else _history(store, planned.stage, output, work, width)
         for output, entry in planned.entries.items()
     }
 
 
-def _estimate(
-    index: int, output: str, work: Workload, earlier: Mapping[str, Estimate], probe: Probe | None
-) -> Estimate:
-    known = earlier[output]
-    if known.source_of_estimate == "stored":
-        return known
-    if probe is None or all(estimate.seconds is not None for estimate in earlier.values()):
-        return known
-    timing = probe.timings.get(index)
-    if timing is None or (index, output) in probe.obstacles:
-        return (
-            replace(known, why_unknown=probe.obstacles.get((index, output)))
-            if known.seconds is None
-            else known
-        )
-    return Estimate(
-        "probed",
-        timing.seconds_for(work.units),
-        timing.peak_memory_bytes,
-        timing.load_seconds,
-        timing.rows,
-        work.tokens,
-        work.at_most,
-    )
-
-
 def _history(store: Path, stage: Stage, output: str, work: Workload, width: int | None) -> Estimate:
-    """What earlier runs of this output in this store tell; of rows through a model, only of the same model.
+    """What earlier runs of this output in this store tell; of what holds a model, only with the same settings.
 
     The memory of a method that states it is what it states, whatever was measured.
     """
     stated = None if width is None else stage.expected_memory_bytes(work.rows, width)
     found = [Manifest.read(path) for path in store.glob(f"{output}-*/manifest.json")]
     found = [manifest for manifest in found if manifest.stage == output]
-    if isinstance(stage, RowStage) and stage.uses_model:
+    if isinstance(stage, RowStage | ArtifactStage) and stage.uses_model:
         same = fingerprint(stage.output_identity(output))
         found = [manifest for manifest in found if fingerprint(manifest.identity) == same]
     if not found:
@@ -227,14 +254,26 @@ def _history(store: Path, stage: Stage, output: str, work: Workload, width: int 
         )
     of_rows = [manifest for manifest in found if manifest.rows]
     memory = stated or max(manifest.peak_memory_bytes for manifest in of_rows or found)
-    if not of_rows:
-        return Estimate("measured before", median(manifest.seconds for manifest in found), memory)
-    by_tokens = work.tokens is not None and all(manifest.tokens for manifest in of_rows)
+    by_tokens = work.tokens is not None and all(manifest.tokens for manifest in of_rows or found)
+    if not of_rows:  # an artifact
+        disk = round(median(_bytes(manifest) for manifest in found))
+        parts = [work.tokens / manifest.tokens if by_tokens and work.tokens else 1.0 for manifest in found]
+        seconds = median(each.seconds * part for each, part in zip(found, parts, strict=True))
+        return Estimate(
+            "measured before", seconds, memory, tokens=work.tokens, at_most=work.at_most, disk_bytes=disk
+        )
     units = work.tokens if by_tokens and work.tokens is not None else work.rows
     seconds = median(
         _scaled(manifest, units / (manifest.tokens if by_tokens else manifest.rows)) for manifest in of_rows
     )
-    return Estimate("measured before", seconds, memory, tokens=work.tokens, at_most=work.at_most)
+    disk = round(median(_bytes(manifest) * work.rows / manifest.rows for manifest in of_rows))
+    return Estimate(
+        "measured before", seconds, memory, tokens=work.tokens, at_most=work.at_most, disk_bytes=disk
+    )
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(shard.bytes for shard in manifest.shards)
 
 
 def _scaled(manifest: Manifest, times: float) -> float:

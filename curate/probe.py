@@ -1,266 +1,235 @@
-"""Probe: what a stage that reads a model will cost, from a few rows of its own pool, before the run.
+"""Probe: what the stages of a run will cost, from a few rows of its own pool, before the run.
 
-1. A sample of about 2,000 records is drawn, each as likely, and read. Where stages that drop rows
-   are stored already, it is drawn from the rows that they left.
-2. It goes in memory through the stages before the model that look at each row by itself (tokenize,
-   filters), which tells the tokens of a row, and the share of the rows that they drop. What compares rows
-   cannot be tried on a sample: there a stage's own prediction counts, or, where it has none, all its rows,
-   and the estimate is one of at most.
-3. The stage is timed on some of the rows that came through (`curate.timing`).
+1. A sample of about 2,000 records is drawn, at least 64 of each source, and read; each stands for as many rows as its
+   `weight` says. Where stages that drop rows are stored already, it is drawn from the rows that they left.
+2. It goes through the stages in their order, in workers of the run's own runner. A stage that holds a model is timed
+   on 64 rows, which then stand for all; where many rows are quick (a small embedder), on more. What works on whole
+   columns (deduplication, clusters, a selection) is tried on as many rows as there will be, up to 2,000, budgets in
+   proportion; a sample that is smaller is repeated. A training takes its first steps, an evaluation 64 rows.
+3. Each stage's seconds are scaled to what it will read (`curate.timing`); which rows it keeps, and how long they are,
+   the next stages see. A stage's own prediction of its rows counts before the sample's.
 
-Nothing is written. The estimate is for one worker on this machine.
+What only the run can make is an obstacle, said and never guessed. Nothing stays on disk. Of near duplicates a sample
+holds fewer than the pool, so behind a deduplicator an estimate is one of at most.
 """
 
-import gc
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from curate.data.rows import FILE_BITS
-from curate.data.sample import rows_at
-from curate.engine import Planned
+from curate.drawing import draw
 from curate.errors import CurateError
+from curate.flow import Flow, tries
 from curate.numerics.seeds import derive
-from curate.reader import Reader
-from curate.stage import DROP, Artifacts, RowStage
-from curate.stages.ingest import CHUNK_ROWS, Ingest
-from curate.store import Entry
-from curate.tasks import collected, peak_memory_bytes, shard_rows
-from curate.timing import Probing, Timing, time_stage
-from curate.view import Located, View
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage with its entries, and the pool as it finds it."""
-
-    planned: Planned
-    view: View
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a stage will read. tokens: None where it reads none. at_most: whether it may be fewer."""
-
-    rows: int
-    tokens: int | None
-    at_most: bool = False
-
-    @property
-    def units(self) -> int:
-        """What its time is proportional to: tokens, or rows where it reads no tokens."""
-        return self.rows if self.tokens is None else self.tokens
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A sample, and how many rows there are of what it was drawn from, those apart that cannot be read."""
-
-    rows: pl.DataFrame
-    alive: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Rows as they reach a stage, and what they stand for."""
-
-    rows: pl.DataFrame
-    work: Workload
-
-
-def stored(place: Located | None) -> bool:
-    """Whether what lies there is complete."""
-    return place is not None and (place.folder / "manifest.json").exists()
-
-
-def stored_work(stage: RowStage, view: View) -> Workload | None:
-    """What the stage will read, exactly, where its rows (and their tokens, if it reads them) are stored."""
-    reads_tokens = "tokens" in stage.needs
-    if not stored(view.rows) or (reads_tokens and not stored(view.columns["tokens"])):
-        return None
-    reader = view.reader()
-    return Workload(len(reader), int(reader.frame(["tokens"])["tokens"].sum()) if reads_tokens else None)
-
-
-def record_counts(first: Step) -> list[int]:
-    """Records of each file that the first stage reads, good and bad. They are counted, not parsed; O(bytes)."""
-    ingest = _ingest(first)
-    return [sum(chunk.count for chunk in file.file.chunks(CHUNK_ROWS)) for file in ingest.files]
-
-
-def _ingest(first: Step) -> Ingest:
-    if not isinstance(first.planned.stage, Ingest):
-        raise CurateError("the first stage must read the sources")
-    return first.planned.stage
+from curate.rehearsal import (
+    FOUND,
+    Starting,
+    Work,
+    artifact_work,
+    called,
+    parquet_bytes,
+    pool_work,
+    row_work,
+    source_work,
+)
+from curate.stage import ArtifactStage, PoolStage, RowStage, Stage
+from curate.stages.ingest import Ingest
+from curate.tasks import shard_rows
+from curate.timing import Probing, Timing
+from curate.workload import Sample, Step, columns_of, ingest_of, kept_by
 
 
 @dataclass
 class Probe:
-    """A plan's samples and timings.
+    """A plan's sample, on its way through the stages, and their timings.
 
-    steps: the whole plan; the first is the ingest. counts: records of each of its files.
-    timings: of the steps that were tried so far, by index; obstacles: why an output could not be.
+    steps: the whole plan; the first is the ingest. counts: records of each of its files. folder: where what is tried
+    leaves its files; it must be seen by all workers. wanted: the steps to be tried that hold a model; all others are
+    quick, and tried anyway. timings: of the steps that were tried so far, by index; obstacles: why an output could
+    not be; disk_bytes: of an output, stored; scratch_bytes: of a step, while it runs.
     """
 
     steps: Sequence[Step]
     counts: Sequence[int]
     seed: int
     how: Probing
+    folder: Path
+    wanted: frozenset[int] = frozenset()
     timings: dict[int, Timing] = field(default_factory=dict)
     obstacles: dict[tuple[int, str], str] = field(default_factory=dict)
-    _samples: dict[int, Sample] = field(default_factory=dict)
-    _drawn: dict[int, _Drawn] = field(default_factory=dict)
-    _states: dict[int, Any] = field(default_factory=dict)
+    disk_bytes: dict[tuple[int, str], float] = field(default_factory=dict)
+    scratch_bytes: dict[int, int] = field(default_factory=dict)
+    _samples: list[Sample] = field(default_factory=list)
+    _tried: list[tuple[Stage, dict[str, Any] | str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.how.tell("reading a sample of the rows")
+        kept = [at for at, step in enumerate(self.steps) if kept_by(step.planned) is not None]
+        begin = max(kept, default=-1)
+        entry = kept_by(self.steps[begin].planned) if kept else None
+        ingest, generator = ingest_of(self.steps[0]), np.random.default_rng(derive(self.seed, "probe"))
+        self.flow = Flow(draw(ingest, self.counts, entry, self.how.rows, generator), begin)
+        if kept:
+            self.flow.scale(float(sum(self.counts)))
+        self.how.tell("starting workers")
+        self.starting = Starting.of(self.how.runner, self.how.clock)
 
     def sample(self, index: int) -> Sample:
-        """Rows as they reach a stage, and an estimate of what the stage will read."""
-        if index not in self._samples:
-            self._samples[index] = self._flow(index)
+        """Rows as they reach a step, and an estimate of what it will read; all before it have been tried then."""
+        while len(self._samples) <= index:
+            self._advance(len(self._samples))
         return self._samples[index]
 
-    def time(self, index: int) -> None:
-        """Time a stage on rows of its sample; of an output that cannot be tried before the run, note why."""
-        step, stage = self.steps[index], self._stage(index)
-        artifacts = {name: at.folder for name, at in step.view.artifacts.items() if stored(at)}
-        sample, tried = self.sample(index), set[str]()
-        for output in step.planned.missing():
-            obstacle = self._obstacle(stage.output_needs(output), sample.rows, artifacts)
+    def finish(self) -> None:
+        """Try every step."""
+        self.sample(len(self.steps) - 1)
+        self._advance(len(self.steps))
+
+    def _advance(self, at: int) -> None:
+        """Try the step before, and let the sample reach this one."""
+        if at > 0:
+            before = self.steps[at - 1]
+            found = self._try(at - 1) if before.planned.missing() else None
+            if found is not None:
+                self._weigh(at - 1, found)
+                self.flow.learn(found)
+            self.flow.leave(at - 1, before, found is not None)
+        if at < len(self.steps):
+            self.flow.fetch(self.steps[at])
+            self._samples.append(Sample(self.flow.rows, self.flow.work(self.steps[at])))
+
+    def _try(self, at: int) -> pl.DataFrame | None:
+        """What a step adds to rows of the sample, by `position`, where it is tried and adds columns."""
+        step, stage = self.steps[at], self.steps[at].planned.stage
+        if stage.uses_model and at not in self.wanted:
+            return None
+        possible, tried = set[str](), tries(stage)
+        for output in sorted(step.planned.missing()):
+            obstacle = self._obstacle(tried, step, stage.output_needs(output))
             if obstacle is None:
-                tried.add(output)
+                possible.add(output)
             else:
-                self.obstacles[index, output] = obstacle
-        if not tried:
-            return
-        needs = frozenset[str]().union(*(stage.output_needs(output) for output in tried))
-        order = pl.col("tokens") if "tokens" in sample.rows.columns else pl.col("messages").str.len_bytes()
-        self.timings[index] = time_stage(
+                self.obstacles[at, output] = obstacle
+        if not possible:
+            return None
+        self.how.tell(f"trying {stage.label}")
+        if isinstance(stage, Ingest):
+            self._try_ingest(at, stage)
+        elif isinstance(stage, RowStage):
+            return self._try_rows(at, stage, frozenset(possible))
+        elif isinstance(stage, PoolStage):
+            return self._try_pool(at, stage)
+        elif isinstance(tried, ArtifactStage):
+            self._try_artifact(at, stage, tried)
+        return None
+
+    def _obstacle(self, tried: Stage | None, step: Step, needs: frozenset[str]) -> str | None:
+        if tried is None:
+            return "cannot be tried before the run"
+        if not self.flow.rows.height:
+            return f"cannot be tried: none of {self.how.rows:,} rows reaches it"
+        return self.flow.lacking(tried.needs if isinstance(tried, ArtifactStage) else needs, step.view)
+
+    def _try_ingest(self, at: int, stage: Ingest) -> None:
+        out, clock = self._place(at), self.how.clock
+        told, _ = called(self.how.runner, source_work(stage, out, clock), stage.resources, False, clock)
+        self._time(at, told, self.starting.map_seconds)
+        share = sum(self.counts) / max(told["timing"]["rows"], 1)
+        self.disk_bytes[at, stage.label] = share * (out / FOUND).stat().st_size
+
+    def _try_rows(self, at: int, stage: RowStage, outputs: frozenset[str]) -> pl.DataFrame:
+        needs = frozenset[str]().union(*(stage.output_needs(output) for output in outputs))
+        rows, out = self.flow.rows, self._place(at)
+        order = pl.col("tokens") if "tokens" in rows.columns else pl.col("messages").str.len_bytes()
+        rows = rows.sort(order, "position").select("position", *sorted(columns_of(needs)))
+        most = shard_rows(self._samples[at].work.rows, stage.min_shard_rows)
+        work = row_work(
             stage,
-            sample.rows.sort(order, "position").select("position", *_columns(needs)),
-            frozenset(tried),
-            artifacts,
-            shard_rows(sample.work.rows, stage.min_shard_rows),
-            np.random.default_rng(derive(self.seed, "probe", stage.label)),
-            self.how,
+            rows,
+            outputs,
+            self.flow.given(self.steps[at].view),
+            most,
+            self.seed,
+            self.how.limit_seconds,
+            out,
+            self.how.clock,
         )
-        gc.collect()  # the model is gone before the next one is loaded
+        fresh = (
+            stage.uses_model or type(stage).setup is not RowStage.setup
+        )  # a process of its own, as in the run
+        resources = stage.resources
+        if fresh and not stage.uses_model:
+            resources = resources.model_copy(update={"gpus": 0})
+        told, _ = called(self.how.runner, work, resources, fresh, self.how.clock)
+        self._time(at, told, self.starting.map_seconds)
+        return pl.read_parquet(out / FOUND)
 
-    def _obstacle(self, needs: frozenset[str], rows: pl.DataFrame, artifacts: Artifacts) -> str | None:
-        wanted = sorted(need.removeprefix("artifact:") for need in needs if need.startswith("artifact:"))
-        if lacking := [name for name in wanted if name not in artifacts]:
-            return f"needs `{lacking[0]}`, which only the run makes"
-        if lacking := [name for name in _columns(needs) if name not in rows.columns]:
-            return f"needs `{lacking[0]}`, which only the run computes"
-        return None if rows.height else f"none of {self.how.rows:,} rows reaches it"
+    def _try_pool(self, at: int, stage: PoolStage) -> pl.DataFrame | None:
+        whole, out = self._samples[at].work.rows, self._place(at)
+        generator = np.random.default_rng(derive(self.seed, "probe", stage.label))
+        self.flow.enlarge(min(whole, self.how.rows), generator)
+        given = self.flow.given(self.steps[at].view)
+        told = self._called(at, stage, pool_work(stage, self.flow.rows, given, whole, out, self.how.clock))
+        if isinstance(told, str):
+            return None
+        self._time(at, told, self.starting.call_seconds)
+        return pl.read_parquet(out / FOUND)
 
-    def _stage(self, index: int) -> RowStage:
-        stage = self.steps[index].planned.stage
-        if not isinstance(stage, RowStage):
-            raise CurateError(f"stage `{stage.label}` does not look at rows by themselves")
-        return stage
+    def _try_artifact(self, at: int, stage: Stage, rehearsal: ArtifactStage) -> None:
+        told = next((told for tried, told in self._tried if tried == rehearsal), None)
+        if told is None:
+            inputs, out = self.flow.inputs(self.steps[at]), self._place(at)
+            limit, clock = self.how.limit_seconds, self.how.clock
+            work = artifact_work(rehearsal, self.flow.rows, inputs.artifacts, inputs.rows, limit, out, clock)
+            told = self._called(at, rehearsal, work)
+            told = told if isinstance(told, str) else {**told, "out": str(out / "out")}
+            self._tried.append((rehearsal, told))
+        if isinstance(told, str):
+            self._hinder(at, told)
+            return
+        if told["timing"]["seconds"] and self._samples[at].work.tokens is None:
+            self._hinder(at, "cannot be timed: how many tokens it will read is not known")
+            return
+        if told["finished"]:
+            made = (name.removeprefix("artifact:") for name in stage.adds)
+            self.flow.artifacts |= dict.fromkeys(made, Path(told["out"]))
+            self.disk_bytes[at, stage.label] = told["made_bytes"]
+        self._time(at, told, told["beside_seconds"] if rehearsal.uses_model else self.starting.call_seconds)
+        self.scratch_bytes[at] = 2 * told["work_bytes"]  # two checkpoints are kept
 
-    def _needs(self, index: int) -> frozenset[str]:
-        stage, missing = self._stage(index), self.steps[index].planned.missing()
-        return frozenset[str]().union(*(stage.output_needs(output) for output in missing))
+    def _called(self, at: int, stage: Stage, work: Work) -> dict[str, Any] | str:
+        """What the work told, or the obstacle where the sample would not do."""
+        runner, clock = self.how.runner, self.how.clock
+        try:
+            told, beside = called(runner, work, stage.resources, stage.uses_model, clock)
+        except CurateError as error:
+            why = f"failed on a sample: {str(error).strip().splitlines()[-1]}"
+            self._hinder(at, why)
+            return why
+        return {**told, "beside_seconds": beside}
 
-    def _flow(self, index: int) -> Sample:
-        begin = max((at for at in range(index) if self._kept(at) is not None), default=-1)
-        drawn = self._drawn_after(begin)
-        rows, alive, at_most = drawn.rows, drawn.alive, False
-        tried = self._to_try(index, begin)
-        for at in range(1, index):
-            stage = self.steps[at].planned.stage
-            if at in tried and isinstance(stage, RowStage) and stage.needs <= set(rows.columns):
-                before = rows.height
-                rows = self._through(at, stage, rows)
-                alive *= rows.height / max(before, 1)
-            elif at > begin and DROP in stage.adds:
-                predicted = stage.predicted_rows(round(alive))
-                at_most |= predicted is None or predicted >= round(alive)
-                alive = alive if predicted is None else min(alive, float(predicted))
-        work = stored_work(self._stage(index), self.steps[index].view)
-        if work is None:
-            tokens = None
-            if "tokens" in self._needs(index) and "tokens" in rows.columns and rows.height:
-                tokens = round(alive * int(rows["tokens"].sum()) / rows.height)
-            work = Workload(round(alive), tokens, at_most)
-        return Sample(rows, work)
+    def _hinder(self, at: int, why: str) -> None:
+        for output in self.steps[at].planned.missing():
+            self.obstacles[at, output] = why
 
-    def _kept(self, at: int) -> Entry | None:
-        """The entry that lists the rows which live after a stage, where that is stored."""
-        planned = self.steps[at].planned
-        entries = [planned.entries[name] for name, added in planned.stage.outputs.items() if DROP in added]
-        return entries[0] if entries and entries[0].manifest() is not None else None
+    def _time(self, at: int, told: dict[str, Any], beside_seconds: float) -> None:
+        timing = Timing(**told["timing"])
+        first = self.starting.runner_seconds if not self.timings else 0.0
+        self.timings[at] = replace(timing, load_seconds=timing.load_seconds + beside_seconds + first)
 
-    def _to_try(self, index: int, begin: int) -> set[int]:
-        """The earlier stages that the sample goes through: those that drop rows, those whose columns are read."""
-        needs, chosen = set(self._needs(index)), set()
-        for at in range(index - 1, 0, -1):
-            stage = self.steps[at].planned.stage
-            if not isinstance(stage, RowStage) or stage.uses_model:
-                continue
-            if (stage.adds - {DROP}) & needs or (DROP in stage.adds and at > begin):
-                chosen.add(at)
-                needs |= stage.needs
-        return chosen
+    def _weigh(self, at: int, found: pl.DataFrame) -> None:
+        """How much disk a step's columns will take."""
+        for output, added in self.steps[at].planned.stage.outputs.items():
+            columns = sorted(added & set(found.columns))
+            if columns and found.height:
+                size = parquet_bytes(found.select("position", *columns))
+                self.disk_bytes[at, output] = size * self._samples[at].work.rows / found.height
 
-    def _drawn_after(self, begin: int) -> _Drawn:
-        """Rows drawn from those that live after a stage whose verdicts are stored; -1: from the files."""
-        if begin in self._drawn:
-            return self._drawn[begin]
-        self.how.tell("reading a sample of the rows")
-        generator = np.random.default_rng(derive(self.seed, "probe"))
-        entry = self._kept(begin) if begin >= 0 else None
-        if entry is None:
-            total = sum(self.counts)
-            positions = _positions(self.counts, _some(total, self.how.rows, generator))
-        else:
-            living = Reader(entry.folder, {}).positions
-            total = len(living)
-            positions = np.asarray(living[_some(total, self.how.rows, generator)])
-        ingest, frames = _ingest(self.steps[0]), []
-        for file in ingest.files:
-            ordinals = positions[positions >> FILE_BITS == file.index] & ((1 << FILE_BITS) - 1)
-            if len(ordinals):
-                frames.append(rows_at(file.file, file.source, file.index, ordinals, ingest.metadata))
-        rows = pl.concat(frames)
-        self._drawn[begin] = _Drawn(rows, total * rows.height / len(positions))
-        return self._drawn[begin]
-
-    def _through(self, at: int, stage: RowStage, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows that a stage leaves, with its columns."""
-        clock = self.how.clock
-        begun = clock()
-        if at not in self._states:
-            self._states[at] = stage.setup({})
-        ready = clock()
-        with collected():
-            result = stage.apply(rows, self._states[at], frozenset(stage.outputs))
-        if rows.height and at not in self.timings:
-            taken = clock() - ready
-            self.timings[at] = Timing(ready - begun, taken, rows.height, rows.height, peak_memory_bytes())
-        columns = [name for name in result.columns if name != DROP]
-        rows = rows.drop(columns, strict=False).hstack(result.select(columns))
-        return rows.filter(result[DROP].is_null()) if DROP in result.columns else rows
-
-
-def _columns(needs: Iterable[str]) -> list[str]:
-    """Those of the needs that are columns, but for `position`, sorted."""
-    return sorted(need for need in needs if ":" not in need and need != "position")
-
-
-def _some(total: int, wanted: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """`wanted` of the numbers below `total` (at most all), int64, ascending; any set is as likely as any other."""
-    places: NDArray[np.int64] = generator.choice(total, min(wanted, total), replace=False)
-    return np.sort(places)
-
-
-def _positions(counts: Sequence[int], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of records, from their places among the records of all files."""
-    sizes = np.asarray(counts, dtype=np.int64)
-    ends = np.cumsum(sizes)
-    file = np.searchsorted(ends, places, side="right").astype(np.int64)
-    return (file << FILE_BITS) | (places - (ends - sizes)[file])
+    def _place(self, at: int) -> Path:
+        place = self.folder / str(at)
+        place.mkdir(parents=True, exist_ok=True)
+        return place

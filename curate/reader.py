@@ -37,15 +37,16 @@ class Reader:
 
     def frame(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> pl.DataFrame:
         """`position` and the named columns of the living rows start:stop, in pool order."""
-        return self._read(names, np.asarray(self.positions[start:stop]))
+        return self.at(names, np.asarray(self.positions[start:stop]))
 
     def take(self, names: Iterable[str], indices: NDArray[np.integer]) -> pl.DataFrame:
         """`position` and the named columns of the living rows with these indices, in the order given."""
         wanted = np.asarray(self.positions)[indices]
         unique, inverse = np.unique(wanted, return_inverse=True)
-        return self._read(names, unique)[inverse]
+        return self.at(names, unique)[inverse]
 
-    def _read(self, names: Iterable[str], positions: NDArray[np.int64]) -> pl.DataFrame:
+    def at(self, names: Iterable[str], positions: NDArray[np.int64]) -> pl.DataFrame:
+        """`position` and the named columns of the rows at these positions, int64, ascending, living or not."""
         by_folder: dict[Path, list[str]] = {}
         for name in sorted(set(names) - {"position"}):
             if name not in self.columns:

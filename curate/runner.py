@@ -35,6 +35,15 @@ class Runner(ABC):
         """Run one function to its end in a worker."""
 
     @abstractmethod
+    def workers(self, resources: Resources, uses_model: bool, units: int) -> int:
+        """How many workers `map` would give so many units, above 0."""
+
+    @property
+    def separate(self) -> bool:
+        """Whether workers are processes of their own."""
+        return True
+
+    @abstractmethod
     def describe(self) -> str:
         """One phrase for the run's record: what it runs on."""
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import polars as pl
 
@@ -163,6 +163,10 @@ class PoolResult:
 class PoolStage(Stage, ABC):
     """Looks at columns of all living rows at once."""
 
+    def rehearsal(self, share: float) -> Self:
+        """The same for a pool of so small a share of the rows: what a probe tries before a run."""
+        return self
+
     @abstractmethod
     def apply(self, pool: Reader, artifacts: Artifacts) -> PoolResult:
         """Pure: reads columns and artifacts, returns columns."""
@@ -191,6 +195,17 @@ class ArtifactStage(Stage, ABC):
 
     unit: ClassVar[str] = "steps"
     """What `tell` counts."""
+
+    def rehearsal(self) -> "ArtifactStage | None":
+        """The same on little, to be tried on a sample before a run; None where it cannot be tried.
+
+        Stages with equal rehearsals cost the same for a token, and are tried once.
+        """
+        return None
+
+    def expected_tokens(self, sample: Inputs) -> int | None:
+        """The tokens that it will read, from a sample of what `write` is given; None where time is not by tokens."""
+        return None
 
     @abstractmethod
     def write(self, inputs: Inputs, out: Path, work: Path, tell: Tell) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def config_of(stages: list[Any], **fields: Any) -> Any:
 def test_check_plan_and_run_see_the_same_stages(home: Path, run: curate.Run, tiny_model: Path) -> None:
     config = read_config(configuration(home / "data", STAGES, tiny_model, **shape())).config
     names = [each["name"] for each in run.stages]
-    lines = plan(config, home / "runs" / "store")
+    lines = plan(config, home / "runs" / "store").lines
     assert [line.name for line in lines] == names
     assert all(line.cached for line in lines)
     rounds = [f"round1.{part}" for part in ROUND]

@@ -12,7 +12,7 @@ from curate.plan import plan
 
 def stated(pool: Path, select: dict[str, Any]) -> int | None:
     stages = [{"embed": {"model": "package:wordllama"}}, {"select": select}]
-    lines = plan(read_config(configuration(pool, stages)).config, pool / "store")
+    lines = plan(read_config(configuration(pool, stages)).config, pool / "store").lines
     return lines[-1].estimate.peak_memory_bytes
 
 

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,21 @@ from typer.testing import CliRunner
 
 import curate
 from curate.cli import app
-from curate.commands import duration
 from curate.config import read_config
 from curate.data.ingest import read_shard
 from curate.data.sample import rows_at
 from curate.data.sources import open_source
+from curate.drawing import positions_of
 from curate.engine import plan as plan_stage
-from curate.plan import PlannedOutput, plan, total_seconds
-from curate.probe import Probe, Step, _positions
+from curate.forecast import Forecast, PlannedOutput, duration
+from curate.plan import plan
+from curate.probe import Probe
 from curate.settings import Resources, SourceSpec
 from curate.stage import Artifacts, RowStage
 from curate.store import Manifest
 from curate.timing import Probing, spread, time_stage
 from curate.view import Located, View
+from curate.workload import Step, record_counts
 
 SCORES = [{"score": ["loss", "el2n"]}]
 
@@ -91,18 +93,17 @@ def slow(**fields: Any) -> Slow:
 def timed(stage: Slow, lengths: list[int], most: int = 4096, limit: float = 25.0) -> Any:
     rows = pl.DataFrame({"position": range(len(lengths)), "tokens": sorted(lengths)})
     rows = rows.select("position", *sorted(stage.needs))
-    how = Probing(limit_seconds=limit, clock=stage.clock)
-    return time_stage(stage, rows, frozenset({"slow"}), {}, most, np.random.default_rng(0), how)
+    generator = np.random.default_rng(0)
+    return time_stage(stage, rows, frozenset({"slow"}), {}, most, generator, limit, stage.clock)[0]
 
 
 def lines_of(config: dict[str, Any], store: Path, probing: Probing | None = None) -> dict[str, PlannedOutput]:
-    return {line.name: line for line in plan(read_config(config).config, store, probing)}
+    return {line.name: line for line in plan(read_config(config).config, store, probing).lines}
 
 
 def probe_of(config: dict[str, Any], store: Path, rows: int = 2000) -> Probe:
     from curate.engine import after
     from curate.pipeline import build
-    from curate.probe import record_counts
 
     loaded = read_config(config).config
     steps: list[Step] = []
@@ -110,7 +111,7 @@ def probe_of(config: dict[str, Any], store: Path, rows: int = 2000) -> Probe:
     for stage in build(loaded):
         steps.append(Step(plan_stage(store, stage, view), view))
         view = after(steps[-1].planned, view)
-    return Probe(steps, record_counts(steps[0]), loaded.seed, Probing(rows=rows))
+    return Probe(steps, record_counts(steps[0]), loaded.seed, Probing(rows=rows), store.parent / "tried")
 
 
 def skewed(folder: Path, model: Path, **tokens: Any) -> dict[str, Any]:
@@ -129,7 +130,9 @@ def skewed(folder: Path, model: Path, **tokens: Any) -> dict[str, Any]:
 
 def true_tokens(probe: Probe) -> tuple[int, int]:
     """Rows that can be encoded, and their tokens, of the whole pool."""
-    whole = Probe(probe.steps, probe.counts, probe.seed, Probing(rows=sum(probe.counts)))
+    whole = Probe(
+        probe.steps, probe.counts, probe.seed, Probing(rows=sum(probe.counts)), probe.folder.with_name("all")
+    )
     sample = whole.sample(len(probe.steps) - 1)
     return sample.rows.height, int(sample.rows["tokens"].sum())
 
@@ -163,7 +166,7 @@ def test_a_record_that_cannot_be_read_is_missing_and_moves_no_other(tmp_path: Pa
 
 
 def test_places_become_positions_over_all_files() -> None:
-    found = _positions([2, 0, 3], np.arange(5))
+    found = positions_of([2, 0, 3], np.arange(5))
     assert found.tolist() == [0, 1, (2 << 40), (2 << 40) | 1, (2 << 40) | 2]
 
 
@@ -224,23 +227,41 @@ def test_a_filter_is_tried_on_the_sample(tmp_path: Path, tiny_model: Path) -> No
     assert not work.at_most
 
 
+DUPLICATES = {"clean": ["exact_duplicates"]}
+
+
 @pytest.mark.parametrize(
-    ("before", "rows", "at_most"),
+    ("before", "rows"),
     [
-        ({"select": {"random": {"budget": 40}}}, 40, False),
-        ({"select": {"threshold": {"by": "length", "min": 3}}}, 200, True),
-        ({"clean": ["exact_duplicates"]}, 202, True),
+        ({"select": {"random": {"budget": 40}}}, 40),
+        ({"select": {"random": {"budget": "300 tokens"}}}, None),
+        ({"select": {"threshold": {"by": "length", "min": 9}}}, None),
+        (DUPLICATES, 201),
     ],
 )
-def test_stages_that_compare_rows_count_as_they_predict(
-    tmp_path: Path, tiny_model: Path, before: dict[str, Any], rows: int, at_most: bool
+def test_stages_that_compare_rows_are_tried_on_the_sample(
+    tmp_path: Path, tiny_model: Path, before: dict[str, Any], rows: int | None
 ) -> None:
     write_pool(tmp_path / "data")
     config = configuration(tmp_path / "data", [{"score": ["length"]}, before, *SCORES], tiny_model)
     probe = probe_of(config, tmp_path / "store")
     work = probe.sample(len(probe.steps) - 1).work
-    assert work.rows == pytest.approx(rows, abs=2)
-    assert work.at_most == at_most
+    if rows is None:
+        config["stages"] = config["stages"][:2]
+        run = curate.run(config, runs=tmp_path / "runs", runner="local")
+        rows = run.selected.collect().height
+        assert 0 < rows < 202
+    assert work.rows == rows
+    assert not work.at_most
+
+
+def test_of_duplicates_a_sample_holds_too_few(tmp_path: Path, tiny_model: Path) -> None:
+    write_pool(tmp_path / "data")
+    config = configuration(tmp_path / "data", [DUPLICATES, *SCORES], tiny_model)
+    probe = probe_of(config, tmp_path / "store", rows=150)
+    work = probe.sample(len(probe.steps) - 1).work
+    assert work.at_most
+    assert work.rows == pytest.approx(202, rel=0.05)
 
 
 def test_what_is_stored_is_exact_and_the_sample_is_of_its_survivors(tmp_path: Path, tiny_model: Path) -> None:
@@ -284,7 +305,8 @@ def test_timing_grows_until_it_tells_enough() -> None:
 def test_no_more_rows_than_a_shard_has() -> None:
     stage = slow(per_token=1e-6)
     timed(stage, [10] * 2000, most=128)
-    assert stage.calls == [1, 4, 16, 64, 128]
+    assert stage.calls[:5] == [1, 4, 16, 64, 128]
+    assert max(stage.calls) == 128
 
 
 def test_timing_takes_what_fits_the_limit() -> None:
@@ -324,25 +346,26 @@ def test_timed_rows_are_spread_over_the_lengths() -> None:
 
 def test_a_pass_is_probed_and_counted_once(tmp_path: Path, tiny_model: Path) -> None:
     write_pool(tmp_path / "data")
-    lines = lines_of(
-        configuration(tmp_path / "data", SCORES, tiny_model), tmp_path / "store", Probing(limit_seconds=0.1)
-    )
+    config = read_config(configuration(tmp_path / "data", SCORES, tiny_model)).config
+    forecast = plan(config, tmp_path / "store", Probing(limit_seconds=0.1))
+    lines = {line.name: line for line in forecast.lines}
     loss, el2n = lines["score.loss"].estimate, lines["score.el2n"].estimate
-    assert loss == el2n
+    assert loss == replace(el2n, disk_bytes=loss.disk_bytes)
     assert loss.source_of_estimate == "probed"
     assert loss.seconds is not None and loss.load_seconds is not None and loss.seconds > loss.load_seconds
-    tokenize = lines["tokenize"].estimate.seconds
-    assert tokenize is not None
-    assert total_seconds(lines.values()) == (pytest.approx(loss.seconds + tokenize), ["ingest"])
+    others = [lines[name].estimate.seconds or 0.0 for name in ("ingest", "tokenize")]
+    assert forecast.seconds == pytest.approx(loss.seconds + sum(others))
+    assert forecast.unknown == []
 
 
 def test_two_passes_count_twice(tmp_path: Path, tiny_model: Path) -> None:
     write_pool(tmp_path / "data")
     config = configuration(tmp_path / "data", [*SCORES, {"score": ["entropy"]}], tiny_model)
     lines = lines_of(config, tmp_path / "store", Probing(limit_seconds=0.1))
-    parts = [lines[name].estimate.seconds or 0.0 for name in ("tokenize", "score.loss", "score.entropy")]
+    names = ("ingest", "tokenize", "score.loss", "score.entropy")
+    parts = [lines[name].estimate.seconds or 0.0 for name in names]
     assert min(parts) > 0.0
-    assert total_seconds(lines.values())[0] == pytest.approx(sum(parts))
+    assert Forecast(list(lines.values())).seconds == pytest.approx(sum(parts))
 
 
 def test_a_scorer_that_needs_a_reference_leaves_the_others_their_estimate(
@@ -373,7 +396,9 @@ def test_without_a_probe_nothing_is_made_up(tmp_path: Path, tiny_model: Path) ->
     write_pool(tmp_path / "data")
     lines = lines_of(configuration(tmp_path / "data", SCORES, tiny_model), tmp_path / "store")
     assert {line.estimate.source_of_estimate for line in lines.values()} == {"unknown"}
-    assert total_seconds(lines.values()) == (0.0, list(lines))
+    forecast = Forecast(list(lines.values()))
+    assert (forecast.seconds, forecast.unknown) == (0.0, list(lines))
+    assert {line.estimate.disk_bytes for line in lines.values()} == {None}
 
 
 @dataclass(frozen=True)
@@ -398,13 +423,14 @@ class Second(Slow):
         return self.wants | ({self.further} if output == "second" else set())
 
 
-def with_last(probe: Probe, store: Path, stage: RowStage) -> Probe:
+def with_last(probe: Probe, store: Path, stage: Slow) -> Probe:
     """The probe of the same plan with another last stage, before which a reference and clusters are to be made."""
     before = probe.steps[-1].view
     absent = Located(store / "nowhere", "0")
     columns = {**before.columns, "cluster": absent}
     view = View(before.rows, columns, {"reference": absent}, before.named_rows)
-    return Probe([*probe.steps[:-1], Step(plan_stage(store, stage, view), view)], probe.counts, 0, Probing())
+    steps = [*probe.steps[:-1], Step(plan_stage(store, stage, view), view)]
+    return Probe(steps, probe.counts, 0, Probing(clock=stage.clock), probe.folder, frozenset({2}))
 
 
 @pytest.mark.parametrize(("need", "named"), [("artifact:reference", "reference"), ("cluster", "cluster")])
@@ -415,7 +441,7 @@ def test_what_only_the_run_makes_is_an_obstacle(
     probe = probe_of(configuration(tmp_path / "data", SCORES, tiny_model), tmp_path / "store")
     stage = slow(wants=frozenset({"tokens", need}))
     probe = with_last(probe, tmp_path / "store", stage)
-    probe.time(2)
+    probe.finish()
     assert f"`{named}`" in probe.obstacles[2, "slow"]
     assert 2 not in probe.timings
     assert stage.calls == []
@@ -425,9 +451,9 @@ def test_an_obstacle_of_one_output_is_none_of_the_others(tmp_path: Path, tiny_mo
     write_pool(tmp_path / "data")
     probe = probe_of(configuration(tmp_path / "data", SCORES, tiny_model), tmp_path / "store")
     probe = with_last(probe, tmp_path / "store", Second("slow", None, Resources(), Clock()))
-    probe.time(2)
+    probe.finish()
     assert list(probe.obstacles) == [(2, "second")]
-    assert list(probe.timings) == [1, 2]
+    assert list(probe.timings) == [0, 1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -489,17 +515,18 @@ def test_another_model_tells_nothing(ran: Path, tmp_path: Path) -> None:
 def test_what_is_stored_costs_nothing(ran: Path, tiny_model: Path) -> None:
     lines = lines_of(configuration(ran / "data", SCORES, tiny_model), ran / "runs" / "store", Probing())
     assert all(line.cached for line in lines.values())
-    assert total_seconds(lines.values()) == (0.0, [])
+    forecast = Forecast(list(lines.values()))
+    assert (forecast.seconds, forecast.unknown, forecast.disk_bytes) == (0.0, [], 0)
     assert lines["score.loss"].estimate.tokens == manifest_of(ran / "runs" / "store", "score.loss").tokens
 
 
-def test_rows_behind_a_threshold_give_an_upper_bound(tmp_path: Path, tiny_model: Path) -> None:
+def test_rows_behind_a_threshold_are_estimated(tmp_path: Path, tiny_model: Path) -> None:
     write_pool(tmp_path / "data")
-    select = {"select": {"threshold": {"by": "length", "min": 3}}}
+    select = {"select": {"threshold": {"by": "length", "min": 9}}}
     config = configuration(tmp_path / "data", [{"score": ["length"]}, select, *SCORES], tiny_model)
     line = lines_of(config, tmp_path / "store", Probing(limit_seconds=0.1))["score.loss"]
     assert line.rows is None
-    assert line.estimate.at_most
+    assert line.estimate.expected_rows is not None and 0 < line.estimate.expected_rows < 202
     assert line.estimate.seconds is not None
 
 
@@ -520,21 +547,21 @@ def command(*arguments: object) -> str:
 
 
 def test_the_command_probes(tmp_path: Path, tiny_model: Path) -> None:
-    told = command(write_config(tmp_path, tiny_model), "--runs", tmp_path / "runs")
-    assert "GiB probe" in told
-    assert "on this machine, with one worker" in told
+    told = command(write_config(tmp_path, tiny_model), "--runs", tmp_path / "runs", "--runner", "local")
+    assert " probe" in told
+    assert "of memory at most at once" in told
+    assert "KiB on disk" in " ".join(told.split())
     assert "same pass" in told
 
 
 def test_no_probe_leaves_it_out(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(probe: Probe, index: int) -> None:
+    def refuse(probe: Probe) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Probe, "time", refuse)
+    monkeypatch.setattr(Probe, "finish", refuse)
     config = write_config(tmp_path, tiny_model)
-    told: list[Mapping[str, Any]] = json.loads(
-        command(config, "--runs", tmp_path / "runs", "--no-probe", "--json")
-    )
+    forecast = json.loads(command(config, "--runs", tmp_path / "runs", "--no-probe", "--json"))
+    told: list[Mapping[str, Any]] = forecast["stages"]
     assert {line["source_of_estimate"] for line in told} == {"unknown"}
     assert {
         "name",

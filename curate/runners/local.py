@@ -30,6 +30,15 @@ class Local(Runner):
         finally:
             gc.collect()  # a trained model hangs in a cycle with its trainer
 
+    def workers(self, resources: Resources, uses_model: bool, units: int) -> int:
+        """One."""
+        return 1
+
+    @property
+    def separate(self) -> bool:
+        """No."""
+        return False
+
     def describe(self) -> str:
         """This process."""
         return "local, 1 process"

@@ -80,6 +80,11 @@ class Ray(Runner):
             ray.cancel(reference, force=True)
             raise
 
+    def workers(self, resources: Resources, uses_model: bool, units: int) -> int:
+        """As many as fit on the nodes and are asked for."""
+        self._start()
+        return self._share(resources, uses_model, units)[2]
+
     def describe(self) -> str:
         """The cluster's size once started."""
         if not self._started:

@@ -19,6 +19,8 @@ from curate.stages.references import batch_tokens
 from curate.stages.rows import SCORED, token_rows
 from curate.stages.score_signals import in_precision
 
+MOST_PROBED_ROWS = 64
+
 
 @dataclass(frozen=True)
 class MeasureAgreement(ArtifactStage):
@@ -71,6 +73,10 @@ class MeasureAgreement(ArtifactStage):
         }
         (out / "agreement.json").write_text(json.dumps(found, indent=1))
         return {**found, "rows": len(rows), "precisions": [dtype, other]}
+
+    def rehearsal(self) -> ArtifactStage | None:
+        """Itself, where it is of few rows: they are as many for any pool."""
+        return self if self.rows <= MOST_PROBED_ROWS else None
 
     def _pool_needs(self) -> frozenset[str]:
         pooled = [method for method in self.methods if isinstance(method, PooledSignalScorer)]

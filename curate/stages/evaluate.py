@@ -23,11 +23,12 @@ from curate.component import Component
 from curate.numerics.seeds import derive
 from curate.pool import Pool
 from curate.reader import Reader
+from curate.sampled import weights
 from curate.settings import Fraction, Resources, SourceSpec
 from curate.stage import ArtifactStage, Inputs, Stage, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.rows import token_rows
-from curate.stages.train import Tuning
+from curate.stages.train import PROBE_ROWS, TrainSelection, Tuning
 
 LOSSES = "losses.parquet"
 Baseline = Literal["random", "length_matched_random"]
@@ -84,6 +85,20 @@ class TuneBaseline(ArtifactStage):
         whole = self.tuning.spec.model_copy(update={"epochs": 1.0, "max_steps": None})
         return replace(self.tuning, spec=whole).run(token_rows(rows), draws, out, work, tell, step_of)
 
+    def rehearsal(self) -> ArtifactStage | None:
+        """That of the training on the selection: only the rows differ."""
+        whole = TrainSelection(self.label, self.entry, self.resources, self.tuning, self.has_schedule)
+        return whole.rehearsal()
+
+    def expected_tokens(self, sample: Inputs) -> int | None:
+        """As many supervised tokens as the selection, with as many others beside them as rows of the pool have."""
+        pool = sample.rows["pool"]
+        tokens, supervised = (
+            weights(pool)
+            @ pool.frame(["tokens", "supervised_tokens"]).select("tokens", "supervised_tokens").to_numpy()
+        )
+        return round(self.tuning.expected(sample)[1] * float(tokens / supervised)) if supervised else None
+
     def _draw(self, pool: Reader, inputs: Inputs) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """What is trained on, from the first step to the last, int64 [draws], indices of the pool's rows; their steps.
 
@@ -119,12 +134,14 @@ class HeldOutLoss(ArtifactStage):
 
     A model's losses are stored apart from the others', so that the base model's, say, is computed once for all
     selections. of: its name in the report. tuned: the artifact that was trained, None for the base model.
+    most_rows: evaluate no more than these, spread over the held-out ones; for a probe.
     """
 
-    unit: ClassVar[str] = "models"
+    unit: ClassVar[str] = "rows"
     of: str
     tuned: str | None
     model: ModelHandle
+    most_rows: int | None = None
 
     @property
     def uses_model(self) -> bool:
@@ -155,19 +172,34 @@ class HeldOutLoss(ArtifactStage):
         """One forward pass over the held-out rows."""
         from curate.evaluate import held_out_losses, load_tuned
 
-        everything = inputs.rows["all"]
-        held = np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
+        everything, held = self._held_out(inputs)
+        if self.most_rows is not None and self.most_rows < len(held):
+            held = held[np.linspace(0, len(held) - 1, self.most_rows).astype(np.int64)]
         frame = everything.take(["input_ids", "supervised", "source"], held)
         tuned = None if self.tuned is None else inputs.artifacts[self.tuned]
         found = held_out_losses(
-            load_tuned(self.model.load(), tuned), token_rows(frame), frame["source"].to_list()
+            load_tuned(self.model.load(), tuned), token_rows(frame), frame["source"].to_list(), tell=tell
         )
         table = frame.select("position", "source").with_columns(
             loss=pl.Series(found.row_losses), tokens=pl.Series(found.row_tokens)
         )
         table.write_parquet(out / LOSSES)
-        tell(1, 1, int(sum(len(ids) for ids in frame["input_ids"])))
         return {"rows": frame.height}
+
+    def rehearsal(self) -> ArtifactStage:
+        """Of 64 rows at most, of the base model, whatever the stage evaluates."""
+        return HeldOutLoss("evaluate.before", None, self.resources, "before", None, self.model, PROBE_ROWS)
+
+    def expected_tokens(self, sample: Inputs) -> int | None:
+        """Those of the held-out rows."""
+        everything, held = self._held_out(sample)
+        tokens = everything.take(["tokens"], held)["tokens"].to_numpy()
+        return round(float(weights(everything)[held] @ tokens))
+
+    def _held_out(self, inputs: Inputs) -> tuple[Reader, NDArray[np.int64]]:
+        """All rows, and the indices of those that are held out, int64."""
+        everything = inputs.rows["all"]
+        return everything, np.flatnonzero(everything.frame(["held_out"])["held_out"].to_numpy())
 
 
 @dataclass(frozen=True)
@@ -218,6 +250,10 @@ class Evaluation(ArtifactStage):
         report = {"held_out_rows": rows, "unit": "nats per supervised token", "losses": losses}
         (out / "eval.json").write_text(json.dumps(report, indent=1) + "\n")
         return report
+
+    def rehearsal(self) -> ArtifactStage:
+        """Itself: it is quick."""
+        return self
 
 
 def evaluate_stages(

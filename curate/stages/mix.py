@@ -68,6 +68,10 @@ class Mix(ArtifactStage):
         table.write_parquet(out / SCHEDULE)
         return {**notes, **schedule.notes}
 
+    def rehearsal(self) -> ArtifactStage | None:
+        """Itself; none where it reads what only the run makes."""
+        return None if any(need.startswith("artifact:") for need in self.needs) else self
+
     def _composed(self, schedule: Schedule, frame: pl.DataFrame) -> pl.DataFrame:
         """The composed examples as tokens. Raises DataError for one that cannot be tokenised."""
         if self.tokenize is None:

@@ -1,7 +1,7 @@
 """Train: tune the model on the selected rows, in the order of the schedule."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from curate.errors import ConfigError
 from curate.model.request import TokenRow
 from curate.numerics.seeds import derive
+from curate.sampled import weights
 from curate.stage import ArtifactStage, Inputs, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.schedule import Drawn, every_row_once, scheduled
 from curate.training.spec import Train
+
+PROBE_ROWS = 64
+"""Rows that a probe trains on."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ class Tuning:
         from curate.training.packing import equal_steps
 
         return equal_steps(drawn.supervised_tokens[drawn.draws], self.spec.steps_per_epoch)
+
+    def expected(self, sample: Inputs) -> tuple[float, float]:
+        """Tokens, and supervised tokens, of the whole training on the selection, from a sample of it."""
+        pool = sample.pool.frame(["tokens", "supervised_tokens"])
+        stands_for, lengths = weights(sample.pool), pool.select("tokens", "supervised_tokens").to_numpy()
+        if "schedule" in sample.artifacts:
+            drawn = self.drawn(sample)
+            lengths = np.array([[len(row.input_ids), row.supervised.sum()] for row in drawn.examples])
+            lengths = lengths[drawn.draws]
+            stands_for = np.full(len(lengths), stands_for.sum() / len(stands_for))
+        tokens, supervised = stands_for @ lengths
+        times = self.spec.epochs
+        if self.spec.max_steps is not None:
+            steps = self.spec.steps_per_epoch or max(1.0, stands_for.sum() / self.spec.batch_rows)
+            times = min(times, self.spec.max_steps / steps)
+        return times * float(tokens), times * float(supervised)
 
     def run(
         self,
@@ -105,3 +125,15 @@ class TrainSelection(ArtifactStage):
         """Train on the schedule's draws."""
         drawn = self.tuning.drawn(inputs)
         return self.tuning.run(drawn.examples, drawn.draws, out, work, tell, self.tuning.step_of(drawn))
+
+    def rehearsal(self) -> ArtifactStage:
+        """The first steps, of 64 rows or at least two steps, with a checkpoint."""
+        spec = self.tuning.spec
+        steps = max(2, -(-PROBE_ROWS // spec.batch_rows))
+        few = {"max_steps": steps, "checkpoint_every_steps": steps, "save_at": (), "steps_per_epoch": None}
+        tuning = replace(self.tuning, spec=spec.model_copy(update=few))
+        return TrainSelection("train", None, self.resources, tuning, False)
+
+    def expected_tokens(self, sample: Inputs) -> int | None:
+        """The tokens of all draws, repeats counted."""
+        return round(self.tuning.expected(sample)[0])
