@@ -27,7 +27,7 @@ NAMES = {
 
 
 def print_table(run: curate.Run, console: Console) -> None:
-    """Rows, drops with reasons, corrupted rows kept, held-out losses, and where the run is."""
+    """Rows, drops with reasons, corrupted rows kept, held-out losses, where the run is; writes its report."""
     truth = run.rows.select("position", TRUTH)
     dropped = run.dropped.join(truth, on="position", how="left").collect()
     aside = dropped.filter(pl.col("reason").str.contains_any(list(HELD_OUT)))
@@ -56,6 +56,7 @@ def print_table(run: curate.Run, console: Console) -> None:
         table.add_row(f"held-out loss, {NAMES.get(name, name)}", f"{loss['source_mean']:.3f} nats/token")
     table.add_section()
     table.add_row("run", str(run.path))
+    table.add_row("report", str(run.report()))
     console.print(table, highlight=False)
 
 
@@ -65,7 +66,7 @@ def share(rows: pl.DataFrame) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table of the run named, or of the newest under runs/."""
+    """Print the table of the run named, or of the newest under runs/, and write its report."""
     run = curate.open(arguments[0]) if arguments else list(runs_in(Path("runs")))[-1]
     print_table(run, Console())
 

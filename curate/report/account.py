@@ -75,7 +75,8 @@ def funnel(run: "Run") -> list[Step]:
             continue
         ordered = sorted(each.lost.items(), key=lambda found: (-found[1], found[0]))
         reasons = [
-            (reason if kind == "dropped" else f"{kind}: {reason}", rows) for (kind, reason), rows in ordered
+            (reason if kind in ("dropped", reason) else f"{kind}: {reason}", rows)
+            for (kind, reason), rows in ordered
         ]
         told, rest = reasons[:REASONS], reasons[REASONS:]
         if rest:

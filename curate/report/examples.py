@@ -118,7 +118,7 @@ def redundancy(run: "Run") -> Redundancy:
     vectors = found["embedding"].to_numpy()
     mine = vectors[np.searchsorted(among, kept)]
     nearest = nearest_other(mine)
-    asked = _asked(nearest)
+    asked = _asked(mine, nearest)
     near = [_nearest(vectors, among, mine[index], kept[index]) for index in asked]
     shown = _examples(
         run, sorted({*kept[asked].tolist(), *(position for each in near for position, _ in each)})
@@ -143,12 +143,17 @@ def cut(text: str, characters: int = CHARACTERS) -> str:
     return flat if len(flat) <= characters and len(text) <= 4 * characters else f"{flat[:characters]}…"
 
 
-def _asked(nearest: NDArray[np.float32]) -> list[int]:
-    """Half the rows that are nearest to another, then others evenly by rank."""
+def _asked(vectors: NDArray[np.float32], nearest: NDArray[np.float32]) -> list[int]:
+    """Half the rows that are nearest to another, none redundant with one before it, then others evenly by rank."""
     few = min(ASKED, len(nearest))
-    redundant = np.argsort(-nearest, kind="stable")[: (few + 1) // 2].tolist()
+    redundant: list[int] = []
+    for index in np.argsort(-nearest, kind="stable").tolist():
+        if len(redundant) == (few + 1) // 2:
+            break
+        if not (vectors[redundant] @ vectors[index] >= REDUNDANT).any():
+            redundant.append(index)
     others = [index for index in range(len(nearest)) if index not in set(redundant)]
-    return [*redundant, *_spread(np.array(others, dtype=np.int64), few // 2).tolist()]
+    return [*redundant, *_spread(np.array(others, dtype=np.int64), few - len(redundant)).tolist()]
 
 
 def _nearest(

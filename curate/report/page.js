@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const ERRORS = 1, NARROWEST = 160;
+  const ERRORS = 1, NARROWEST = 80, NARROW = 480;
   const {datasets, charts} = JSON.parse(document.getElementById("charts").textContent);
   const element = (name, text, kind) => {
     const made = document.createElement(name);
@@ -17,16 +17,20 @@
   };
 
   // The colours of the page, so that a chart reads in the light and in the dark.
-  const theme = () => {
+  const theme = (width) => {
     const style = getComputedStyle(document.documentElement);
     const [ink, soft, line] = ["--ink", "--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
     const words = {labelColor: ink, titleColor: ink, labelFontSize: 11, titleFontSize: 12};
+    const narrow = width < NARROW;
     return {
       background: "transparent",
       font: "system-ui, sans-serif",
-      title: {color: ink, subtitleColor: soft, anchor: "start"},
-      axis: {...words, gridColor: line, domainColor: soft, tickColor: soft},
-      legend: {...words, symbolBaseStrokeColor: ink, symbolBaseFillColor: soft},
+      title: {color: ink, subtitleColor: soft, anchor: "start", frame: "bounds", limit: width - 20},
+      axis: {...words, gridColor: line, domainColor: soft, tickColor: soft, ...(narrow && {labelLimit: width / 3})},
+      legend: {
+        ...words, symbolBaseStrokeColor: ink, symbolBaseFillColor: soft,
+        ...(narrow && {orient: "bottom", columns: 1, gradientLength: width / 2}),
+      },
       header: words,
       text: {color: ink},
       view: {stroke: "transparent"},
@@ -58,17 +62,20 @@
     tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - height - 4))}px`;
   };
 
-  // A chart that is wider than its place is made narrower, axes and legend as they are; several side by side scroll.
+  // A chart that is wider than its place is made narrower. Once may not be enough: labels keep their size.
   const fit = async (box, view, spec) => {
-    const beyond = box.querySelector("svg").getBoundingClientRect().width - box.clientWidth;
-    if (beyond <= 0 || typeof spec.width !== "number") return;
-    await view.width(Math.max(NARROWEST, view.width() - Math.ceil(beyond))).runAsync();
+    if (spec.width instanceof Object || "facet" in spec || "spec" in spec) return;
+    for (let turn = 0; turn < 4; turn++) {
+      const beyond = Math.ceil(box.querySelector("svg").getBoundingClientRect().width - box.clientWidth);
+      if (beyond <= 0 || view.width() <= NARROWEST) return;
+      await view.width(Math.max(NARROWEST, view.width() - beyond)).runAsync();
+    }
   };
 
   const views = new Map();
   const draw = async (box) => {
     const {spec, datasets: names} = charts[box.dataset.chart];
-    const sized = {...spec, config: merged(spec.config ?? {}, theme())};
+    const sized = {...spec, config: merged(spec.config ?? {}, theme(box.clientWidth))};
     if (names.length) sized.datasets = Object.fromEntries(names.map((name) => [name, records(datasets[name])]));
     views.get(box)?.finalize();
     const drawn = await vegaEmbed(box, sized, {
@@ -107,7 +114,8 @@
   const choose = (index) => {
     chosen = (index + points.length) % points.length;
     const {x, y, shown, ...told} = points[chosen];
-    pane.replaceChildren(pairs(told));
+    pane.replaceChildren(pairs(Object.fromEntries(
+      Object.entries(told).map(([name, value]) => [name.replace(/^score_/, ""), value ?? "-"]))));
     place();
   };
   const towards = (right, down) => {
