@@ -121,7 +121,7 @@ class Reader:
         if block.title is not None and block.language in ("python", "yaml"):
             path = Path(block.title)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(TOY_MODEL.sub(str(self.toy), block.text))
+            path.write_text(TOY_MODEL.sub(f"{{path: {self.toy}, dtype: float32}}", block.text))
         getattr(self, f"_{block.language}")(block)
 
     def _python(self, block: Block) -> None:
