@@ -37,7 +37,8 @@ def find(stages: Sequence[Stored], id: str) -> int | Mapping[str, Any]:
     bad = run.quarantine.filter(pl.col("id") == id).collect().rows(named=True)
     read = {address(origin, row) for row in rows}
     bad = [line for line in bad if record_address(origin, line) not in read]
-    if not rows and not bad:
+    kind = "id" if rows or bad else "uid"
+    if kind == "uid":
         rows = _positions(table.filter(pl.col("uid") == id))
         if len(rows) > 1:
             known = fates(stages, rows)
@@ -45,7 +46,7 @@ def find(stages: Sequence[Stored], id: str) -> int | Mapping[str, Any]:
     if not rows and not bad:
         rows, bad = _addressed(stages, id)
     if len(rows) + len(bad) > 1:
-        raise ConfigError(_shared(stages, id, rows, bad))
+        raise ConfigError(_shared(stages, f"{kind} `{id}`", rows, bad))
     if rows:
         return rows[0]
     if bad:
@@ -107,7 +108,7 @@ def _split(id: str) -> tuple[str, int | None]:
     return prefix, int(ordinal) if ordinal.isascii() and ordinal.isdigit() else None
 
 
-def _shared(stages: Sequence[Stored], id: str, rows: Sequence[int], bad: Sequence[Any]) -> str:
+def _shared(stages: Sequence[Stored], name: str, rows: Sequence[int], bad: Sequence[Any]) -> str:
     origin, known = stages[0], fates(stages, rows[:LISTED])
     lines = {row["position"]: row["line"] for row in origin.rows(known, "line").iter_rows(named=True)}
     found = [
@@ -121,8 +122,8 @@ def _shared(stages: Sequence[Stored], id: str, rows: Sequence[int], bad: Sequenc
     if more:
         found.append(f"  … and {more:,} more")
     return (
-        f"{origin.run.name}: {len(rows) + len(bad):,} rows have the id `{id}`. "
-        "Give one of these in its place, or a uid:\n" + "\n".join(found)
+        f"{origin.run.name}: {len(rows) + len(bad):,} rows have the {name}. "
+        "Give one of these in its place:\n" + "\n".join(found)
     )
 
 

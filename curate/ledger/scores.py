@@ -25,7 +25,11 @@ def scores(stages: Sequence[Stored], position: int, methods: Registry) -> dict[s
             continue
         counts = stage.scan(*columns).select(
             *(pl.col(name).count().alias(f"of {name}") for name in columns),
-            *((pl.col(name) < own[name]).sum().alias(f"below {name}") for name in columns),
+            *(
+                (pl.col(name) < own[name]).sum().alias(f"below {name}")
+                for name in columns
+                if own[name] is not None
+            ),
         )
         counted = counts.collect().row(0, named=True)
         for name in columns:
