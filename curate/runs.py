@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from curate.explore import Exploration
     from curate.plot import Plot
 
+NAMED = 8
+"""Runs that are named where a folder is none."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -33,9 +36,13 @@ class Run:
 
     def __post_init__(self) -> None:
         if not (self.path / "run.json").is_file():
-            near = ", ".join(sorted(run.path.name for run in runs_in(self.path.parent))) or "none"
+            place, near = "in", list(runs_in(self.path))
+            if not near:
+                place, near = "beside", list(runs_in(self.path.parent))
+            names = ", ".join(run.name for run in near[-NAMED:]) or "none"
+            newest = f", the newest {NAMED} of {len(near)}" if len(near) > NAMED else ""
             raise ConfigError(
-                f"{self.path}: must be the folder of a run, with a run.json. Runs beside it: {near}."
+                f"{self.path}: must be the folder of a run, with a run.json. Runs {place} it{newest}: {names}."
             )
 
     @property
@@ -67,7 +74,7 @@ class Run:
     def rows(self) -> pl.LazyFrame:
         """Every row that could be read: position, uid, id, source, group, messages, prompt, response, record …"""
         if not self.stages:
-            raise CurateError(f"{self.path}: has read no rows; the run is {self._progress}.")
+            raise CurateError(f"{self.path}: has read no rows; {self._progress}.")
         return pl.scan_parquet(self.shards(self.stages[0]))
 
     @property
@@ -246,24 +253,24 @@ class Run:
 
     @property
     def _progress(self) -> str:
-        """How far it came: `done`, `running, 4 stages done`, `failed after 4 stages: the error`."""
+        """`the run is done`, `the run failed after 4 stages: why` …"""
         info = self.info
-        done = len(info["stages"])
-        after = {"running": f"running, {done} stages done", "interrupted": f"interrupted after {done} stages"}
+        done = f"{len(info['stages'])} stages"
+        said = {"running": f"is running, {done} done", "interrupted": f"was interrupted after {done}"}
         if info["status"] == "failed":
-            return f"failed after {done} stages: {info.get('error', 'its error is not known')}"
-        return after.get(info["status"], str(info["status"]))
+            return f"the run failed after {done}: {info['error'].rstrip('.')}"
+        return f"the run {said.get(info['status'], 'is ' + info['status'])}"
 
     def _json(self, file: str, hint: str) -> Mapping[str, Any]:
         path = self.path / file
         if not path.exists():
-            raise CurateError(f"{self.path}: has no {file}; the run is {self._progress}. {hint}")
+            raise CurateError(f"{self.path}: has no {file}; {self._progress}. {hint}")
         return json.loads(path.read_bytes())  # type: ignore[no-any-return]
 
     def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
         path = self.path / file
         if not path.exists():
-            raise CurateError(f"{path}: does not exist; the run is {self._progress}. {hint}".rstrip())
+            raise CurateError(f"{path}: does not exist; {self._progress}. {hint}".rstrip())
         return pl.scan_parquet(path)
 
 

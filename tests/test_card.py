@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import curate
-from curate.errors import CurateError
+from curate.errors import ConfigError, CurateError
 
 STAGE = {
     "name": "select.<img src=x onerror=alert(1)>",
@@ -72,9 +72,9 @@ def test_losses_are_of_each_source_and_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        ("running", "running, 0 stages done"),
-        ("interrupted", "interrupted after 0 stages"),
-        ("failed", "failed after 0 stages: disk full"),
+        ("running", "the run is running, 0 stages done"),
+        ("interrupted", "the run was interrupted after 0 stages"),
+        ("failed", "the run failed after 0 stages: disk full"),
     ],
 )
 def test_a_table_that_is_not_there_yet_says_how_far_the_run_came(
@@ -85,3 +85,10 @@ def test_a_table_that_is_not_there_yet_says_how_far_the_run_came(
     for table in (lambda: run.rows, lambda: run.scores, lambda: run.selected, lambda: run.health):
         with pytest.raises(CurateError, match=told):
             table()
+
+
+def test_a_folder_of_runs_names_those_in_it(tmp_path: Path) -> None:
+    for number in range(10):
+        written(tmp_path / f"toy-{number}")
+    with pytest.raises(ConfigError, match=r"Runs in it, the newest 8 of 10: toy-2, .*, toy-9\."):
+        curate.open(tmp_path)
