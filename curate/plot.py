@@ -80,12 +80,12 @@ class Plot:
     def map(self, colour: str = "source", sample: int = 4000, seed: int = 0) -> Any:
         """Rows on a plane where near means alike, by their embeddings, with their texts on hover.
 
-        colour: source, cluster, kept, or a score (`el2n` or `score.el2n`). sample: rows that are drawn. Kept rows would be lost among many
-        dropped ones, so up to half of the sample is of kept rows, whatever their share, and the rest of dropped ones:
-        the density of the map is not that of the pool. Rows that were dropped before `embed` have no place.
-        seed: of the sample and of the places, which are computed once for each sample and seed (4,000 rows: about 10 s)
-        and kept as long as the process lives, so that another colour is immediate. Raises ConfigError for a colour
-        that the run lacks.
+        colour: source, cluster, kept, or a score (`el2n` or `score.el2n`). sample: rows that are drawn. Kept rows
+        would be lost among many dropped ones, so up to half of the sample is of kept rows, whatever their share, and
+        the rest of dropped ones: the density of the map is not that of the pool. Rows that were dropped before `embed`
+        have no place. seed: of the sample and of the places, which are computed once for each sample and seed (4,000
+        rows: about 10 s) and kept as long as the process lives, so that another colour is immediate. Raises ConfigError
+        for a colour that the run lacks.
         """
         from curate.charts import map, style
 

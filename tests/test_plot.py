@@ -13,7 +13,6 @@ import curate
 from curate.errors import ConfigError, CurateError
 from curate.plot import Plot
 
-
 STAGES = [
     {"clean": ["exact_duplicates"]},
     {"score": ["length"]},

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.charts.style import WIDTH, dashes, palette, short, values
+from curate.charts.style import NAMED, WIDTH, dashes, palette, short, values
 
 BINS = 40
 SMALL_BINS = 24
@@ -145,7 +145,7 @@ def distribution(found: Binned | None, axis: str, scale: alt.Scale) -> Any:
                 }
             )
         rows.append({"group": name, "low": float(found.edges[-1]), "rows": None, "share": share})
-    colours, _ = palette(names)
+    colours, _ = palette(names, NAMED)
     base = alt.Chart(values(rows)).encode(
         x=alt.X("low:Q", title=axis, scale=scale),
         y=alt.Y("share:Q", stack=None, title="share of rows", axis=alt.Axis(format="%", tickCount=4)),

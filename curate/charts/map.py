@@ -1,6 +1,6 @@
 """Map: rows on a plane where near means alike, by their embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.charts.style import GREY, WIDTH, largest, others, others_name, palette, values
+from curate.charts.style import GREY, NAMED, NO_COLOURS, WIDTH, largest, others, others_name, palette, values
 
 COMPONENTS = 50
 PERPLEXITY = 30
@@ -90,7 +90,7 @@ def embedding_map(table: pl.DataFrame, colour: str, told: str) -> Any:
         .encode(
             **place,
             **encodings,
-            size=alt.Size("kept:N", legend=None, scale=alt.Scale(domain=["kept", "dropped"], range=[55, 18])),
+            size=alt.Size("kept:N", legend=None, scale=alt.Scale(domain=["kept", "dropped"], range=[40, 16])),
             opacity=alt.Opacity(
                 "kept:N", legend=None, scale=alt.Scale(domain=["kept", "dropped"], range=[1, 0.5])
             ),
@@ -131,7 +131,7 @@ def _coloured(
         return {"color": alt.condition(f"isValid(datum.{field})", known, alt.value(GREY))}, None
     if colour == "kept":
         names = ["kept", "dropped"]
-        return _by_name("kept", names), None
+        return _by_name("kept", names, known=NAMED), None
     if colour == "cluster":
         sizes = frame.group_by("cluster").agg(pl.len(), pl.col("x", "y").median())
         names = sorted(sizes["cluster"].to_list(), key=lambda name: (len(name), name))
@@ -147,8 +147,10 @@ def _coloured(
     return {"group": group, **_by_name("shown", names, "source")}, None
 
 
-def _by_name(field: str, names: Sequence[str], title: str | None = None) -> dict[str, Any]:
-    colours, shapes = palette(names)
+def _by_name(
+    field: str, names: Sequence[str], title: str | None = None, known: Mapping[str, str] = NO_COLOURS
+) -> dict[str, Any]:
+    colours, shapes = palette(names, known)
     return {
         "color": alt.Color(f"{field}:N", scale=colours, sort=list(names), title=title),
         "shape": alt.Shape(f"{field}:N", scale=shapes, sort=list(names), title=title),

@@ -18,6 +18,7 @@ NAMED = {
     "before": GREY, "selected": BLUE, "random": RED, "length_matched_random": GREEN,
 }  # fmt: skip
 """What has the same colour in every chart."""
+NO_COLOURS: Mapping[str, str] = {}
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 1])
 TEXT = "#767676"
@@ -76,9 +77,12 @@ def others_name(shown: Sequence[str], all_names: Sequence[str]) -> str:
     return f"{OTHERS} ({len(set(all_names)) - len(shown)})"
 
 
-def palette(names: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Scales of colour and shape for names in order; no two of the first six share a colour."""
-    fixed = {name: GREY if name.startswith(f"{OTHERS} (") else NAMED.get(name) for name in names}
+def palette(names: Sequence[str], known: Mapping[str, str] = NO_COLOURS) -> tuple[alt.Scale, alt.Scale]:
+    """Scales of colour and shape for names in order; no two of the first six share a colour.
+
+    known: name -> colour, as NAMED, where the names are ours and not the user's.
+    """
+    fixed = {name: GREY if name.startswith(f"{OTHERS} (") else known.get(name) for name in names}
     free = cycle([colour for colour in COLOURS if colour not in fixed.values()] or COLOURS)
     colours = [fixed[name] or next(free) for name in names]
     shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]

@@ -10,6 +10,7 @@ import polars as pl
 from curate.charts.style import (
     BLUE,
     GREY,
+    NAMED,
     WIDTH,
     dashes,
     largest,
@@ -73,7 +74,7 @@ def _shares_over_time(kind: str, shares: Sequence[Mapping[str, float]], view: Sc
                 "name:N",
                 sort=order,
                 title=None,
-                spacing=6,
+                spacing=12,
                 header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="left"),
             ),
             tooltip=[
@@ -83,7 +84,11 @@ def _shares_over_time(kind: str, shares: Sequence[Mapping[str, float]], view: Sc
                 alt.Tooltip("share:Q", format=".1%"),
             ],
         )
-        .properties(width=WIDTH, height=36, title=f"share of each {kind}")
+        .properties(
+            width=WIDTH,
+            height=36,
+            title=alt.TitleParams(f"share of each {kind}", fontSize=11, fontWeight="normal"),
+        )
     )  # fmt: skip
 
 
@@ -117,7 +122,7 @@ def losses(found: Mapping[str, Mapping[str, Any]], unit: str) -> Any:
     order = [MEAN, *([TARGET] if any(row["source"] == TARGET for row in rows) else []), *sorted(shown)]
     rows = [row for row in rows if row["source"] in order]
     left_out = len(sizes) - len(shown)
-    colours, shapes = palette(names)
+    colours, shapes = palette(names, NAMED)
     base = alt.Chart(values(rows)).encode(
         y=alt.Y("source:N", sort=order, title=None, axis=alt.Axis(grid=True)),
         yOffset=alt.YOffset("model:N", sort=names),
@@ -188,7 +193,7 @@ def training(
         elif name in thin:
             ends.append({**thin[name].row(-1, named=True), "model": name, "loss": loss})
     names = [name for name in ("before", *curves) if name in curves or name in held_out]
-    colours, shapes = palette(names)
+    colours, shapes = palette(names, NAMED)
     base = alt.Chart(values(rows)).encode(
         x=alt.X("tokens:Q", title="supervised tokens trained", axis=alt.Axis(format="~s", tickCount=6)),
         y=alt.Y("loss:Q", title=unit, scale=alt.Scale(zero=False)),
