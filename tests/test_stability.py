@@ -131,6 +131,11 @@ def test_seeds_are_the_own_and_the_next_two(pool: Path) -> None:
     ]
 
 
+def test_the_held_out_rows_stay_those_of_the_configuration(pool: Path) -> None:
+    found = variations(written(pool, HALF, seed=5, held_out_seed=9), seeds=[1]).found
+    assert [each.config.held_out_seed for each in found] == [9]
+
+
 def test_the_list_stops_after_its_last_select(pool: Path, tiny_model: Path) -> None:
     stages = [*HALF, *LONGEST, {"train": {"max_steps": 1}}]
     assert up_to_select(written(pool, stages, tiny_model)).stop_after == 3
