@@ -103,6 +103,11 @@ class Forecast:
         return names if self.beyond is None else [*names, self.beyond]
 
     @property
+    def disk_unknown(self) -> list[str]:
+        """The outputs of whose size nothing is known."""
+        return [line.name for line in self.to_do if line.estimate.disk_bytes is None]
+
+    @property
     def about(self) -> str:
         """How the sums are to be read: `at least` where something is unknown."""
         if self.unknown:
@@ -135,6 +140,7 @@ class Forecast:
             "disk_bytes": self.disk_bytes,
             "reading": self.about,
             "unknown": self.unknown,
+            "disk_unknown": self.disk_unknown,
         }
         return {"stages": [line.as_dict() for line in self.lines], "total": total}
 

@@ -235,14 +235,14 @@ def _earlier(store: Path, planned: Planned, work: Workload, width: int | None) -
 
 
 def _history(store: Path, stage: Stage, output: str, work: Workload, width: int | None) -> Estimate:
-    """What earlier runs of this output in this store tell; of what holds a model, only with the same settings.
+    """What earlier runs of this output in this store tell; of artifacts and models, only with the same settings.
 
     The memory of a method that states it is what it states, whatever was measured.
     """
     stated = None if width is None else stage.expected_memory_bytes(work.rows, width)
     found = [Manifest.read(path) for path in store.glob(f"{output}-*/manifest.json")]
     found = [manifest for manifest in found if manifest.stage == output]
-    if isinstance(stage, RowStage | ArtifactStage) and stage.uses_model:
+    if isinstance(stage, ArtifactStage) or (isinstance(stage, RowStage) and stage.uses_model):
         same = fingerprint(stage.output_identity(output))
         found = [manifest for manifest in found if fingerprint(manifest.identity) == same]
     if not found:

@@ -71,6 +71,8 @@ def check_before(
         return
     forecast = forecast_of(config, runs, runner, probe=max_hours is not None)
     check_limits(forecast, Limits.of(runs, max_hours, max_memory_gib))
+    if max_hours is not None:
+        print_totals(forecast, Console(stderr=True))
 
 
 def forecast_of(config: "Config", runs: Path, runner: RunnerName, probe: bool) -> Forecast:
@@ -92,7 +94,7 @@ def forecast_of(config: "Config", runs: Path, runner: RunnerName, probe: bool) -
 
 def print_plan(forecast: Forecast, console: Console) -> None:
     """Print a plan: its stages, what it will cost in all, and of what nothing is known."""
-    columns = ("hash", "rows", "left", "time", "memory", "disk", "from")
+    columns = ("rows", "left", "time", "memory", "disk", "from")
     table = Table(Column("stage", no_wrap=True), *columns, box=None, padding=(0, 1, 0, 0))
     steps, shown = forecast.by_step(), set[int]()
     for line in forecast.lines:
@@ -116,7 +118,6 @@ def print_plan(forecast: Forecast, console: Console) -> None:
         disk = "?" if known.disk_bytes is None else bytes_text(known.disk_bytes)
         table.add_row(
             line.name,
-            line.fingerprint[:8],
             expected,
             "?" if line.left is None else f"{line.left:,}",
             seconds,
@@ -137,7 +138,8 @@ def print_totals(forecast: Forecast, console: Console) -> None:
         peak = forecast.peak_memory_bytes
         memory = "" if peak is None else f", {gibibytes(peak)} of memory at most at once"
         told = f"To do: {forecast.about} {duration(forecast.seconds)} on this machine{memory}, "
-        console.print(f"{told}{bytes_text(forecast.disk_bytes)} on disk.", highlight=False)
+        least = "at least " if forecast.disk_unknown else ""
+        console.print(f"{told}{least}{bytes_text(forecast.disk_bytes)} on disk.", highlight=False)
     if any(line.estimate.at_most for line in left):
         console.print("<: a bound; how many rows come is known only when the stages before it have run.")
     few = [

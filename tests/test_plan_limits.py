@@ -73,7 +73,7 @@ def test_the_json_of_a_forecast() -> None:
     }  # fmt: skip
     assert told["total"] == {
         "seconds": 1.0, "peak_memory_bytes": None, "process_bytes": 2, "disk_bytes": 3, "reading": "at least",
-        "unknown": ["b"],
+        "unknown": ["b"], "disk_unknown": ["b"],
     }  # fmt: skip
 
 
