@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from curate.comparison import difference
 from curate.errors import CurateError
-from curate.evaluate import bootstrap_interval
 from curate.plotted import passed
 
 if TYPE_CHECKING:
@@ -111,18 +111,18 @@ def verdicts(run: "Run") -> list[str]:
             continue
         other = NAMES.get(name, name).removeprefix("tuned on ")
         change = tuned - each["source_mean"]
-        interval = _interval(run, name)
-        if interval is None:
+        told = _paired(run, name)
+        if told is None or told["t_interval"] is None:
             said.append(
-                f"No difference shown from {other} ({_signed(change)}): the run keeps no losses of single rows, so "
-                "the difference has no interval."
+                f"No difference shown from {other} ({_signed(change)}): the run keeps no losses of two or more single "
+                "rows, so the difference has no interval."
             )
             continue
-        low, high = interval
+        low, high = told["t_interval"]
         around = (
             f"({_signed(change)}, 95 % interval over the held-out rows {_signed(low)} to {_signed(high)})"
         )
-        if low <= 0 <= high:
+        if not told["shown"]:
             said.append(f"No difference shown from {other} {around}.")
         else:
             said.append(
@@ -132,10 +132,10 @@ def verdicts(run: "Run") -> list[str]:
     return said
 
 
-def _interval(run: "Run", baseline: str) -> tuple[float, float] | None:
-    """Bootstrap interval of the mean over sources of selection less baseline, over rows; None where none are stored.
+def _paired(run: "Run", baseline: str) -> Mapping[str, Any] | None:
+    """What `comparison.difference` says of selection less baseline, over rows; None where no row losses are stored.
 
-    Each row counts by its tokens within its source, and each source the same.
+    Each row counts by its tokens within its source, and each source the same: the mean is that of the sources' losses.
     """
     tables = [_row_losses(run, name) for name in ("selected", baseline)]
     if tables[0] is None or tables[1] is None:
@@ -147,7 +147,7 @@ def _interval(run: "Run", baseline: str) -> tuple[float, float] | None:
         * pl.col("tokens") / pl.col("tokens").sum().over("source")
         * pl.len() / len(sources)
     )  # fmt: skip
-    return bootstrap_interval(weighed.to_series().to_numpy(), 0)
+    return difference(weighed.to_series().to_numpy())
 
 
 def _row_losses(run: "Run", model: str) -> pl.DataFrame | None:

@@ -49,15 +49,16 @@ def leakage(run: "Run") -> Leakage | None:
     near = found["similarity"]
     how = f"runs of {found['words']} words" + ("" if near is None else f", or a cosine from {near:g} on")
     gone = "were dropped" if found["drop"] else "were kept: the stage warns only"
-    told = f"{found['matched']:,} of {found['rows']:,} rows share {how} with an evaluation row" + (
-        f"; they {gone}; {found['kept']:,} are in the selection." if found["matched"] else "."
-    )
+    share = f", at least {found['min_share']:.0%} of its n-grams" if found["min_share"] else ""
+    told = f"{found['matched']:,} of {found['rows']:,} rows share {how} with an evaluation row{share}"
+    if found["matched"]:
+        told += f", {found['half']:,} of them half of it or more; they {gone}; {found['kept']:,} are in the selection"
     rows = [
         (name, f"{each['rows']:,}", f"{each['found']:,}", f"{each['pool_rows']:,}")
         for name, each in found["evaluation"].items()
     ]
     return Leakage(
-        told=told,
+        told=f"{told}.",
         warnings=found["warnings"],
         head=("evaluation", "rows", "of these matched", "pool rows that match"),
         rows=rows,

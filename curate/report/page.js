@@ -29,7 +29,7 @@
       axis: {...words, gridColor: line, domainColor: soft, tickColor: soft, ...(narrow && {labelLimit: width / 3})},
       legend: {
         ...words, symbolBaseStrokeColor: ink, symbolBaseFillColor: soft,
-        ...(narrow && {orient: "bottom", columns: 1, gradientLength: width / 2}),
+        orient: "bottom", columns: narrow ? 1 : 4, gradientLength: Math.min(240, width / 2),
       },
       header: words,
       text: {color: ink},

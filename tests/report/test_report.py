@@ -221,14 +221,14 @@ def test_contamination_shows_both_texts(run: curate.Run, tmp_path: Path) -> None
     match = {"id": "chat:1", "source": "chat", "kept": True, "evaluation_id": "dev:4", "evaluation_source": "dev",
              "others": 2, "ngrams": 21, "share": 0.84, "similarity": None, "part": "prompt", "words": "a train leaves",
              "prompt": "When?", "response": "At noon.", "evaluation_prompt": "When then?", "evaluation_response": "At 1."}  # fmt: skip
-    told = {"words": 13, "similarity": None, "drop": False, "rows": 100, "matched": 30, "kept": 1, "warnings": ["see"],
+    told = {"words": 13, "min_share": 0.5, "half": 4, "similarity": None, "drop": False, "rows": 100, "matched": 30, "kept": 1, "warnings": ["see"],
             "evaluation": {"dev": {"rows": 9, "found": 3, "pool_rows": 30}}, "matches": [match] * 30}  # fmt: skip
     (tmp_path / "contamination.json").write_text(json.dumps(told))
     found = leakage(curate.open(tmp_path))
     assert found is not None
     assert found.told == (
-        "30 of 100 rows share runs of 13 words with an evaluation row; they were kept: the stage warns only; 1 are in "
-        "the selection."
+        "30 of 100 rows share runs of 13 words with an evaluation row, at least 50% of its n-grams, 4 of them half of "
+        "it or more; they were kept: the stage warns only; 1 are in the selection."
     )
     assert (found.matches[0].row.response, found.matches[0].evaluation.response) == ("At noon.", "At 1.")
     assert found.matches[0].told.startswith(
