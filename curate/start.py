@@ -96,7 +96,9 @@ def _run(config: Config, ingest: Ingest, folder: Path, engine: Engine) -> Run:
     except KeyboardInterrupt:
         record("interrupted")
         # The last line that a notebook shows; the command line has its own.
-        told = f"{folder.name} was stopped. What is finished is stored: run it again, and it goes on from there."
+        told = (
+            f"{folder.name} was stopped. What is finished is stored: run it again, and it goes on from there."
+        )
         raise KeyboardInterrupt(told) from None
     except Exception as error:
         record("failed", error=str(error))
