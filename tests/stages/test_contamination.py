@@ -188,6 +188,15 @@ def test_a_template_of_many_prompts_is_told_apart(tmp_path: Path, prompts: int, 
         assert phrase["words"] == TEMPLATE.lower()
 
 
+@pytest.mark.parametrize(("prompts", "matched"), [(10, 1), (11, 0)])
+def test_a_template_of_many_target_rows_is_no_match_either(
+    tmp_path: Path, prompts: int, matched: int
+) -> None:
+    target = [pair(f"{TEMPLATE} thing {i}.", f"Dear customer {i}") for i in range(prompts)]
+    told = go(tmp_path, [*other_rows(3), pair(f"{TEMPLATE} refunds.", "Dear friend")], target).contamination
+    assert told["matched"] == matched
+
+
 def test_many_answers_to_one_leaked_prompt_make_it_no_template(tmp_path: Path) -> None:
     pool = [pair(f"Solve: {TRAIN}", f"I guess {i} miles") for i in range(30)]
     assert go(tmp_path, pool, [LEAKED]).contamination["matched"] == 30
