@@ -216,7 +216,6 @@ def mapped(run: "Run", sample: int, seed: int) -> pl.DataFrame:
 
     Up to half of the sample are kept rows. Raises CurateError where the run embedded nothing.
     """
-    _embeddings(run)
     places = _places(run.path, tuple(stage["folder"] for stage in run.stages), sample, seed)
     rows = places.lazy().join(
         _first(run).select("position", "id", "source", "prompt", "response"), on="position", how="left"
@@ -239,6 +238,8 @@ def _places(path: Path, folders: tuple[str, ...], sample: int, seed: int) -> pl.
     run = Run(path)
     kept = pl.col("position").is_in(_kept(run).implode()).alias("kept")
     rows = _embeddings(run).select("position", kept).collect()
+    if rows.is_empty():
+        raise CurateError(f"{run.path}: has no embeddings: no row that came to `embed` could be embedded.")
     keys = rows["position"].cast(pl.String).to_list()
     ordered = rows.with_columns(draw=uniform(derive(seed, "map"), keys)).sort("draw", "position")
     chosen, dropped = ordered.filter("kept"), ordered.filter(~pl.col("kept"))

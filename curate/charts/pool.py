@@ -7,7 +7,19 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from curate.charts.style import BLUE, GREY, PURPLE, RED, WIDTH, YELLOW, largest, others, others_name, values
+from curate.charts.style import (
+    BLUE,
+    GREY,
+    PURPLE,
+    RED,
+    WIDTH,
+    YELLOW,
+    largest,
+    legible,
+    others,
+    others_name,
+    values,
+)
 
 SOURCES = 12
 REASONS = 3
@@ -119,7 +131,7 @@ def _reasons(stage: str, passed: Passed) -> list[dict[str, Any]]:
     rest: dict[str, list[int]] = {}
     for (kind, _), rows in ordered[len(shown) :]:
         rest.setdefault(kind, []).append(rows)
-    found = [(kind, reason, rows) for (kind, reason), rows in shown]
+    found = [(kind, legible(reason), rows) for (kind, reason), rows in shown]
     found += [(kind, f"{len(some)} other reasons", sum(some)) for kind, some in rest.items()]
     return [{"stage": stage, "kind": kind, "reason": reason, "rows": rows} for kind, reason, rows in found]
 

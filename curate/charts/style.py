@@ -27,15 +27,26 @@ GRID = "#99999944"
 WIDTH = 480
 LABEL_PIXELS = 220
 OTHERS = "others"
+PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"} | {
+    0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD,
+}  # fmt: skip
+"""Characters that SVG cannot hold -> those that stand for them: `\\x1b` is shown as `␛`."""
 
 
 def values(rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> alt.InlineData:
-    """Data of a chart. Numbers that JSON has no word for become null; floats keep six digits."""
+    """Data of a chart. Numbers that JSON has no word for become null; floats keep six digits; texts are legible."""
     records = rows.to_dicts() if isinstance(rows, pl.DataFrame) else rows
     return alt.InlineData([{name: _plain(value) for name, value in row.items()} for row in records])
 
 
+def legible(text: str) -> str:
+    """A text without control characters, which would end a program that draws them as SVG."""
+    return text.translate(PICTURES)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return legible(value)
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None

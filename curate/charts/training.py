@@ -14,6 +14,7 @@ from curate.charts.style import (
     WIDTH,
     dashes,
     largest,
+    legible,
     others_name,
     palette,
     values,
@@ -36,7 +37,12 @@ def schedule(view: ScheduleView) -> Any:
         parts["phase"] = [each.phases for each in view.stretches]
     if parts.get("phase") == parts["source"]:
         del parts["phase"]
-    panels = [_shares_over_time(kind, shares, view) for kind, shares in parts.items()]
+    panels = [
+        _shares_over_time(
+            kind, [{legible(name): share for name, share in each.items()} for each in shares], view
+        )
+        for kind, shares in parts.items()
+    ]
     whole = f"an epoch of {view.draws:,} draws"
     whole += "" if view.tokens is None else f", {view.tokens:,} tokens"
     whole += "" if view.steps is None else f", {view.steps:,} steps"

@@ -79,6 +79,12 @@ def test_texts_are_cut_and_on_one_line() -> None:
     assert len(text) == 160
 
 
+def test_control_characters_are_pictures_of_them() -> None:
+    nasty = table().with_columns(id=pl.lit("a\x00b"), response=pl.lit("\x1b[31mred\x08 \x7f\ufffe"))
+    (row, *_) = charted.rows(embedding_map(nasty, "kept", ""), "prompt")
+    assert (row["id"], row["response"]) == ("a␀b", "␛[31mred␈ ␡\ufffd")
+
+
 def test_scores_are_on_hover_and_what_is_no_number_is_null() -> None:
     chart = embedding_map(table(), "score.donod.don", "")
     found = {row["id"]: row["score_donod_don"] for row in charted.rows(chart, "prompt")}

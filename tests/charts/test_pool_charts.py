@@ -31,6 +31,12 @@ def test_rare_reasons_are_one_and_none_is_lost() -> None:
     assert mine == [("reason a", 1), ("reason b", 1), ("reason c", 1), ("2 other reasons", 2)]
 
 
+def test_control_characters_in_a_reason_are_pictures_of_them() -> None:
+    chart = funnel([Passed("ingest", 1, {("quarantined", "bad \x00 value"): 1})])
+    assert [each["reason"] for each in charted.rows(chart, "reason")] == ["bad ␀ value"]
+    assert "\\u0000" not in chart.to_json()
+
+
 def test_stages_of_one_name_are_told_apart() -> None:
     twice = [Passed("select.top", 5, {("dropped", "x"): 1}), Passed("select.top", 4, {("dropped", "x"): 1})]
     assert {bar["stage"] for bar in charted.rows(funnel(twice), "from")} == {"select.top", "select.top (2)"}

@@ -32,6 +32,12 @@ def test_phases_have_bands_of_their_own_unless_they_are_the_sources() -> None:
     assert len(charted.spec(schedule(view(one, two, phases=[{"first": 1.0}, {"last": 1.0}])))["vconcat"]) == 2
 
 
+def test_control_characters_in_the_name_of_a_band_are_pictures_of_them() -> None:
+    chart = schedule(view({"a\x1b": 1.0}))
+    assert [row["name"] for row in charted.rows(chart, "share")] == ["a␛"]
+    assert "\\u001b" not in chart.to_json()
+
+
 def test_the_smallest_of_many_sources_share_a_band() -> None:
     many = {f"s{n:02}": (2.0 if n < 8 else 1.0) / 48 for n in range(40)}
     rows = charted.rows(schedule(view(many)), "share")
