@@ -1,5 +1,6 @@
 """Account: what a run kept of what, where the others went, and what its losses say, in words and figures."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 REASONS = 5
 """Kinds of reason that are told of a stage."""
+
+GONE = {"quarantined": "not usable", "held out": "held out", "dropped": "dropped"}
+"""What became of records that are not kept: as `passed` has it, and as it is told."""
 
 NAMES = {
     "before": "before tuning",
@@ -46,17 +50,18 @@ class Loss:
 
 
 def facts(run: "Run") -> list[tuple[str, str]]:
-    """(what, how much) of the run as a whole, as far as it has come."""
-    read = run.stages[0]["rows"]
-    found = [("rows read", f"{read:,}")]
-    if unread := run.quarantine.collect().height:
-        found.append(("not usable", f"{unread:,}"))
-    if (run.path / "dropped.parquet").exists():
-        stages = run.dropped.group_by("stage").len().collect()
-        counts = dict(stages.iter_rows())
-        if aside := counts.pop("hold_out", 0):
-            found.append(("set aside", f"{aside:,}"))
-        found.append(("dropped", f"{sum(counts.values()):,}"))
+    """(what, how much) of the run as a whole, as far as it has come.
+
+    What is gone and what is kept add up to what was read. Raises CurateError where the run has no finished stage.
+    """
+    steps = passed(run)
+    read = steps[0].left + sum(steps[0].lost.values())
+    gone = Counter[str]()
+    for step in steps:
+        for (kind, _), rows in step.lost.items():
+            gone[kind] += rows
+    found = [("records read", f"{read:,}")]
+    found += [(name, f"{gone[kind]:,}") for kind, name in GONE.items() if gone[kind]]
     if (run.path / "selection.parquet").exists():
         kept = pl.scan_parquet(run.path / "selection.parquet")
         rows = kept.select(pl.len()).collect().item()

@@ -88,8 +88,12 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _is_part(columns: Mapping[str, list[Any]], other: Mapping[str, list[Any]]) -> bool:
-    """Whether a data set has all these columns, with the same values."""
-    return columns.keys() <= other.keys() and all(other[name] == found for name, found in columns.items())
+    """Whether a data set has all these columns, with the same values. One without columns is part of none."""
+    return (
+        bool(columns)
+        and columns.keys() <= other.keys()
+        and all(other[name] == found for name, found in columns.items())
+    )
 
 
 def _data_names(spec: Any) -> set[str]:

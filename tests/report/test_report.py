@@ -14,7 +14,7 @@ from pools import QUICK, configuration, write_pool
 import curate
 from curate.cli import main
 from curate.errors import ConfigError, CurateError
-from curate.report.account import verdicts
+from curate.report.account import facts, verdicts
 from curate.report.examples import cut, extremes
 from curate.report.figures import Figures, script_json
 from curate.report.leakage import leakage
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> curate.Run:
         "messages": [{"role": "user", "content": EVIL}, {"role": "assistant", "content": "w " * 90}],
     }
     with (pool / "chat.jsonl").open("a") as stream:
-        stream.write(json.dumps(record) + "\n")
+        stream.write(json.dumps(record) + "\n{broken\n")
     return curate.run(configuration(pool, QUICK), runs=folder / "runs", runner="local")
 
 
@@ -137,6 +137,14 @@ def test_the_funnel_tells_reasons(html: str) -> None:
     assert "1 · the same row as #" in html
 
 
+def test_what_is_gone_and_what_is_kept_add_up_to_what_was_read(run: curate.Run) -> None:
+    told = {name: int(figure.split()[0]) for name, figure in facts(run)}
+    assert told["records read"] == run.rows.collect().height + run.quarantine.collect().height
+    assert told["not usable"] == run.quarantine.collect().height == 1
+    assert told["dropped"] == run.dropped.collect().height
+    assert told["records read"] == told["not usable"] + told["dropped"] + told["rows kept"]
+
+
 def test_json_cannot_leave_its_script() -> None:
     told = script_json({"text": EVIL, "line": "\u2028"})
     assert not re.search("[<>&\u2028]", told)
@@ -159,6 +167,14 @@ def test_data_that_charts_share_is_there_once() -> None:
     figures.add("second", chart(x=[1, 2]))
     assert len(figures.datasets) == 1
     assert figures.specs["second"]["spec"]["data"] == {"name": figures.specs["first"]["datasets"][0]}
+
+
+def test_a_chart_without_data_shows_none_of_another() -> None:
+    figures = Figures()
+    figures.add("first", chart(x=[1, 2]))
+    figures.add("empty", chart(x=[]))
+    (own,) = figures.specs["empty"]["datasets"]
+    assert figures.datasets[own] == {}
 
 
 def test_other_data_is_not_shared() -> None:
