@@ -202,6 +202,12 @@ def test_an_id_that_rows_share_lists_them_and_each_can_be_had(run: curate.Run) -
     ]
 
 
+@pytest.mark.parametrize("ordinal", [str(1 << 40), "9" * 13, "9" * 5000])
+def test_a_number_that_no_record_can_have_is_no_address(run: curate.Run, ordinal: str) -> None:
+    with pytest.raises(ConfigError, match="unknown row id `chat:"):
+        run.why(f"chat:{ordinal}")
+
+
 def test_a_uid_means_the_row_that_stands_for_its_copies(run: curate.Run) -> None:
     story = run.why(str(run.why("copy-of-3").uid))
     assert (story.id, story.copies) == ("row-3", 1)

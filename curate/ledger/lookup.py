@@ -104,8 +104,11 @@ def _addressed(stages: Sequence[Stored], id: str) -> tuple[list[int], list[Any]]
 
 
 def _split(id: str) -> tuple[str, int | None]:
-    prefix, _, ordinal = id.rpartition(":")
-    return prefix, int(ordinal) if ordinal.isascii() and ordinal.isdigit() else None
+    """What stands before the last colon, and the number after it; None where that numbers no record."""
+    prefix, _, digits = id.rpartition(":")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(ORDINAL))):
+        return prefix, None
+    return prefix, int(digits) if int(digits) <= ORDINAL else None
 
 
 def _shared(stages: Sequence[Stored], name: str, rows: Sequence[int], bad: Sequence[Any]) -> str:
