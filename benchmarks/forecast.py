@@ -8,7 +8,7 @@ runner), which other work on the machine hardly changes. DIR must be new.
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,11 @@ class Clocked(Silent):
         self.last = now
 
 
-def compare(config: Path, runs: Path, cpu: bool) -> list[tuple[str, float, float, int, int, int, int]]:
+def compare(
+    config: Path, overrides: Sequence[str], runs: Path, cpu: bool
+) -> list[tuple[str, float, float, int, int, int, int]]:
     """Per stage: predicted and measured seconds, peak memory in bytes, bytes on disk."""
-    loaded = load_config(config).config
+    loaded = load_config(config, overrides).config
     runner = make_runner("local" if cpu else "ray")
     clock = time.process_time if cpu else time.perf_counter
     forecast: Forecast = plan(loaded, runs.resolve() / "store", Probing(runner=runner, clock=clock))
@@ -63,9 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--cpu", action="store_true")
     given = parser.parse_args()
-    table = compare(given.config, given.runs, given.cpu)
+    table = compare(given.config, given.set, given.runs, given.cpu)
     unit = "processor s" if given.cpu else "s"
     print(
         f"| stage | predicted {unit} | measured | ratio | predicted MiB | measured | predicted KiB | measured |"

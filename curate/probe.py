@@ -176,7 +176,7 @@ class Probe:
         told = self._called(at, stage, pool_work(stage, self.flow.rows, given, whole, out, self.how.clock))
         if isinstance(told, str):
             return None
-        self._time(at, told, self.starting.call_seconds)
+        self._time(at, told, self._call_seconds(at))
         return pl.read_parquet(out / FOUND)
 
     def _try_artifact(self, at: int, stage: Stage, rehearsal: ArtifactStage) -> None:
@@ -198,7 +198,7 @@ class Probe:
             made = (name.removeprefix("artifact:") for name in stage.adds)
             self.flow.artifacts |= dict.fromkeys(made, Path(told["out"]))
             self.disk_bytes[at, stage.label] = told["made_bytes"]
-        self._time(at, told, told["beside_seconds"] if rehearsal.uses_model else self.starting.call_seconds)
+        self._time(at, told, told["beside_seconds"] if rehearsal.uses_model else self._call_seconds(at))
         self.scratch_bytes[at] = 2 * told["work_bytes"]  # two checkpoints are kept
 
     def _called(self, at: int, stage: Stage, work: Work) -> dict[str, Any] | str:
@@ -211,6 +211,12 @@ class Probe:
             self._hinder(at, why)
             return why
         return {**told, "beside_seconds": beside}
+
+    def _call_seconds(self, at: int) -> float:
+        """To start a call without a model; less where the worker of the step before is still there."""
+        before = self.steps[at - 1].planned
+        called = isinstance(before.stage, PoolStage | ArtifactStage) and not before.stage.uses_model
+        return self.starting.again_seconds if called and before.missing() else self.starting.call_seconds
 
     def _hinder(self, at: int, why: str) -> None:
         for output in self.steps[at].planned.missing():

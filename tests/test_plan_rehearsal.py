@@ -1,5 +1,6 @@
 """What a probe tries of pool stages, trainings and evaluations, and the arithmetic of it. No wall clock is judged."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ from curate.budget import Budget
 from curate.config import read_config
 from curate.forecast import Forecast, PlannedOutput
 from curate.plan import plan
+from curate.runners.local import Local
 from curate.sampled import WEIGHT, SampledRows, enlarged, total, weights
+from curate.settings import ModelSpec
+from curate.stage import Inputs
+from curate.stages.models import ModelHandle
+from curate.stages.train import Tuning
 from curate.timing import Probing, Timing, grown, told_timing
+from curate.training.spec import Train
 
 TRAIN = {"adapter": {"lora": {"r": 2}}, "epochs": 2, "batch_rows": 8}
 STAGES = [
@@ -78,14 +85,21 @@ def test_an_evaluation_reads_the_held_out_rows(forecast: Forecast) -> None:
     assert before.tokens / score.tokens == pytest.approx(0.1, abs=0.05)
 
 
-def test_max_steps_shorten_a_training(tmp_path: Path, tiny_model: Path, forecast: Forecast) -> None:
-    pool = write_pool(tmp_path / "data")
-    stages = [STAGES[0], STAGES[1], {"train": {**TRAIN, "max_steps": 5}}]
-    config = read_config(configuration(pool, stages, tiny_model, agreement_rows=0)).config
-    found = lines(plan(config, tmp_path / "store", Probing()))["train"].estimate
-    whole = lines(forecast)["train"].estimate
-    assert found.tokens is not None and whole.tokens is not None
-    assert found.tokens == pytest.approx(whole.tokens / 2, rel=0.2)  # 5 of 10 steps
+@pytest.mark.parametrize(
+    ("fields", "times"),
+    [
+        ({"epochs": 2, "batch_rows": 3}, 2.0),
+        ({"epochs": 0.5, "batch_rows": 3}, 0.5),
+        ({"max_steps": 1, "batch_rows": 3}, 0.5),  # of 2 steps
+        ({"max_steps": 9, "batch_rows": 3}, 1.0),
+        ({"max_steps": 2, "steps_per_epoch": 8}, 0.25),
+    ],
+)
+def test_tokens_of_a_training_count_weights_epochs_and_steps(fields: dict[str, Any], times: float) -> None:
+    tuning = Tuning(Train(**fields), ModelHandle(ModelSpec(path="none")), 0)
+    rows = sample(tokens=[10, 20], supervised_tokens=[1, 2])
+    tokens, supervised = tuning.expected(Inputs(SampledRows.of(rows), {}, {}))
+    assert (tokens, supervised) == pytest.approx((times * 100, times * 10))
 
 
 def test_what_cannot_be_tried_says_so(tmp_path: Path, tiny_model: Path) -> None:
@@ -95,6 +109,39 @@ def test_what_cannot_be_tried_says_so(tmp_path: Path, tiny_model: Path) -> None:
     found = lines(plan(config, tmp_path / "store", Probing(limit_seconds=0.1)))["cluster.kmeans"].estimate
     assert found.seconds is None
     assert found.why_unknown is not None and found.why_unknown.startswith("failed on a sample: ")
+
+
+class Slow(Local):
+    """Takes 5 s to start, 2 s for a pool of workers, 1 s for a call, a tenth for another, on its own clock."""
+
+    def __init__(self) -> None:
+        self.now, self.begun, self.called = 0.0, False, False
+
+    def __call__(self) -> float:
+        return self.now
+
+    def map(self, *given: Any) -> Iterator[dict[str, Any]]:
+        self.now += 2.0 if self.begun else 7.0
+        self.begun, self.called = True, False
+        return super().map(*given)
+
+    def call(self, *given: Any) -> dict[str, Any]:
+        self.now += 0.1 if self.called else 1.0
+        self.called = True
+        return super().call(*given)
+
+
+def test_what_a_runner_takes_is_counted_where_it_is_spent(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path / "data")
+    top = {"select": {"top": {"by": "length", "budget": 40, "order": "highest"}}}
+    stages = [{"score": ["length"]}, top, {"select": {"random": {"budget": 4}}}]
+    runner = Slow()
+    config = read_config(configuration(pool, stages)).config
+    found = lines(plan(config, tmp_path / "store", Probing(clock=runner, runner=runner)))
+    seconds = {name: line.estimate.seconds for name, line in found.items()}
+    assert seconds == pytest.approx(
+        {"ingest": 7.0, "score.length": 2.0, "select.top": 1.0, "select.random": 0.1}
+    )
 
 
 # ---- the arithmetic
