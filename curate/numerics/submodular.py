@@ -22,8 +22,8 @@ from curate.numerics.kernels import EXACT_ROWS, DenseKernel, Kernel, SparseKerne
 
 Rows = NDArray[np.int64]
 
-BLOCK_ELEMENTS = 1 << 18
-"""Numbers of a block of a kernel's rows: 1 MiB of float32, so that the passes over it stay in a core's cache."""
+BLOCK_ELEMENTS = 1 << 19
+"""Numbers of a block of a kernel's rows: 2 MiB of float32, so that the passes over it stay in a core's cache."""
 
 
 class Objective(Protocol):
