@@ -134,6 +134,8 @@ def print_stability(base: Run) -> None:
     table = Table(Column(PRINTED[0], overflow="fold"), *PRINTED[1:], box=None)
     for each in told["variations"]:
         found = {**dict(zip(HEAD, cells(each), strict=True)), "scores": least_alike(each)}
+        if each["axis"] == "dimension":
+            found["varied"] = each["varied"].rpartition(".")[2]  # the method's name stands in the verdict
         table.add_row(*(found[name] for name in PRINTED))
     console.print(table)
     for sentence in sentences(told):
