@@ -130,9 +130,9 @@ def test_a_scheduled_row_has_its_draws_and_steps(run: curate.Run) -> None:
 @pytest.mark.parametrize(
     ("mix", "train"),
     [
-        (None, {"epochs": 2.5, "batch_rows": 7, "max_steps": 11}),
+        (None, {"epochs": 2.5, "batch_rows": 15, "max_steps": 5}),
         (None, {"epochs": 1, "steps_per_epoch": 5}),
-        (PIECES, {"epochs": 1}),
+        (PIECES, {"epochs": 1, "max_steps": 4}),
         ({"mosaic": {"max_rows": 3}}, {"epochs": 1, "steps_per_epoch": 3}),
     ],
     ids=["stopped epochs", "equal steps", "pieces", "composed"],

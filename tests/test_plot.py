@@ -23,7 +23,7 @@ STAGES = [
     {"select": {"top": {"by": "el2n", "order": "highest", "budget": 24}}},
     {"mix": {"temperature": {"temperature": 2.0}}},
     {"train": {"adapter": {"lora": {"r": 1}}, "epochs": 1, "batch_rows": 8}},
-    {"evaluate": {"held_out": "5%"}},
+    {"evaluate": {"held_out": "5%", "baselines": ["random"]}},
 ]
 
 
@@ -190,7 +190,7 @@ def test_training_curves_are_of_the_selection_and_each_baseline(run: curate.Run)
     curve = pl.read_ndjson(run.path / "adapter" / "curve.jsonl")
     mine = [row for row in rows if row["model"] == "selected" and row["loss"] in _digits(curve["loss"])]
     assert [row["tokens"] for row in mine] == curve["supervised_tokens"].cum_sum().to_list()
-    assert {row["model"] for row in rows} == {"selected", "random", "length_matched_random"}
+    assert {row["model"] for row in rows} == {"selected", "random"}
 
 
 def _digits(column: pl.Series) -> list[float]:

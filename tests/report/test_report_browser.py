@@ -22,6 +22,11 @@ FLAGS = (
 )  # fmt: skip
 PATIENCE = 120_000
 """Milliseconds, for a machine that does much else."""
+TUNED = [
+    {"train": {"adapter": {"lora": {"r": 1}}, "batch_rows": 24}},
+    {"evaluate": {"held_out": "5%", "baselines": ["random"]}},
+]
+"""A training that is short, and one to hold it against."""
 EVIL = '</script><script>window.pwned=1</script><!--<img src=x onerror="window.pwned=1"><b onclick=pwned()>bold</b>'
 LINK = "<a href='javascript:window.pwned=1'>link</a>"
 
@@ -56,7 +61,9 @@ def report(browser: Any, tmp_path_factory: pytest.TempPathFactory, tiny_model: P
                 {"role": "assistant", "content": answer},
             ]
             stream.write(json.dumps({"id": f"{EVIL}{place}", "messages": messages}) + "\n")
-    run = curate.run(configuration(pool, WHOLE, tiny_model), runs=folder / "runs", runner="local")
+    stages = [*WHOLE[:-2], *TUNED]
+    config = configuration(pool, stages, tiny_model, agreement_rows=0)
+    run = curate.run(config, runs=folder / "runs", runner="local")
     cells = [Cell("<b>best</b>", "method", "m", "48", 0), Cell("random", "baseline", "m", "48", 0)]
     write_json(run.path / "comparison.json", compared([outcome(cell, run, None) for cell in cells]))
     return run.report(folder / "report <i>&.html")
