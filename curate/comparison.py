@@ -6,7 +6,6 @@ pool, paired by seed: mean, bootstrap interval, Student's interval, sign test. A
 both intervals exclude zero: the bootstrap of three seeds alone would call too many.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from curate.evaluate import bootstrap_interval
 from curate.numerics.diversity import nearest_other
 from curate.numerics.paired import sign_test, t_interval
 from curate.runs import Run
+from curate.scoring_cost import scoring_cost
 from curate.store import write_json
 
 Kind = Literal["method", "baseline", "matched"]
@@ -28,7 +28,7 @@ SOUND, REFERENCES = ("", "none"), ("random", "lengths", "full")
 FOOT = "Intervals: over the seeds, on one set of held-out rows; each at 95 % by itself, however many methods there are."
 HEAD = (
     "budget", "method", "loss", "95 % (bootstrap)", "against random", "against its lengths", "rows",
-    "trained tokens", "noise", "nearest", "scoring tokens", "scoring s", "training s",
+    "trained tokens", "noise", "nearest", "scoring tokens", "forwards", "backwards", "scoring s", "training s",
 )  # fmt: skip
 """Columns of the table; differences with Student's 95 % interval."""
 PRINTED = ("budget", "method", "loss", "against random", "against its lengths", "rows", "noise", "scoring s")
@@ -52,8 +52,8 @@ class Outcome:
 
     loss: held out, nats per supervised token, the mean over sources; before: of the base model. target: on the target's
     rows, null without one. noise: the share of the kept rows that are noise. nearest_distance: mean cosine distance of
-    a kept row to the nearest other. scoring: of the stages that the selection reads; their tokens and seconds are what
-    they took when they were computed, whoever computed them.
+    a kept row to the nearest other. scoring: of the stages that the selection reads (see scoring_cost.py).
+    training_tokens: that went forward and backward.
     """
 
     cell: Cell
@@ -68,7 +68,10 @@ class Outcome:
     noise: float | None
     nearest_distance: float | None
     scoring_tokens: int
+    scoring_forwards: int
+    scoring_backwards: int
     scoring_seconds: float
+    training_tokens: int
     training_seconds: float
 
 
@@ -99,7 +102,7 @@ def outcome(cell: Cell, run: Run, noise: str | None) -> Outcome:
     if noise is not None:
         marks = run.rows.filter(pl.col("position").is_in(selected.implode())).select(noise).collect()[noise]
         spoiled = int((~marks.fill_null("").is_in(SOUND)).sum()) / len(marks)
-    tokens, seconds = scoring_cost(run)
+    cost = scoring_cost(run)
     tuned = losses["selected"]
     return Outcome(
         cell=cell,
@@ -113,33 +116,13 @@ def outcome(cell: Cell, run: Run, noise: str | None) -> Outcome:
         steps=trained["steps"],
         noise=spoiled,
         nearest_distance=_nearest_distance(run, selected),
-        scoring_tokens=tokens,
-        scoring_seconds=seconds,
+        scoring_tokens=cost.tokens,
+        scoring_forwards=cost.forwards,
+        scoring_backwards=cost.backwards,
+        scoring_seconds=cost.seconds,
+        training_tokens=trained["tokens"],
         training_seconds=trained["seconds"],
     )
-
-
-def scoring_cost(run: Run) -> tuple[int, float]:
-    """Tokens and seconds of the stages whose columns the last selection reads, directly or through others.
-
-    Of one pass that made several scores, the longest of those that are read.
-    """
-    from curate.config import read_config
-    from curate.pipeline import build
-
-    stages = build(read_config(json.loads(json.dumps(run.info["config"]))).config)
-    place = max(index for index, stage in enumerate(stages) if "rank" in stage.adds)
-    wanted = set(stages[place].needs)
-    tokens, seconds = 0, 0.0
-    for stage in reversed(stages[:place]):
-        read = [output for output, adds in stage.outputs.items() if adds & wanted]
-        if stage.entry is None or not read:
-            continue
-        wanted |= set().union(*(stage.output_needs(output) for output in read))
-        found = [record for record in run.stages if record["name"] in read]
-        tokens += max((record["tokens"] for record in found), default=0)
-        seconds += max((record["seconds"] for record in found), default=0.0)
-    return tokens, seconds
 
 
 def _nearest_distance(run: Run, selected: pl.Series) -> float | None:
@@ -203,7 +186,7 @@ def _summary(model: str, budget: str, name: str, inside: Sequence[Outcome]) -> d
             field: _mean(getattr(each, field) for each in mine.values())
             for field in (
                 "target", "rows", "supervised_tokens", "steps", "noise", "nearest_distance", "scoring_tokens",
-                "scoring_seconds", "training_seconds",
+                "scoring_forwards", "scoring_backwards", "scoring_seconds", "training_tokens", "training_seconds",
             )
         },
         "differences": differences,
@@ -276,6 +259,8 @@ def cells(summary: Mapping[str, Any]) -> list[str]:
         "-" if summary["noise"] is None else f"{summary['noise']:.1%}",
         "-" if summary["nearest_distance"] is None else f"{summary['nearest_distance']:.3f}",
         f"{summary['scoring_tokens']:,.0f}",
+        f"{summary['scoring_forwards']:,.0f}",
+        f"{summary['scoring_backwards']:,.0f}",
         f"{summary['scoring_seconds']:.0f}",
         f"{summary['training_seconds']:.0f}",
     ]

@@ -133,7 +133,7 @@ class Plot:
         from curate.charts import comparison, style
 
         found = self.run.comparison
-        tokens = plotted.compute(self.run, found)
+        tokens = [each["scoring_tokens"] + each["training_tokens"] for each in found["summaries"]]
         return style.finished(comparison.comparison(found["summaries"], tokens, found["unit"]))
 
     def _known(self, what: str, name: str, names: Sequence[str]) -> str:

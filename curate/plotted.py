@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from curate.errors import CurateError
@@ -191,23 +190,6 @@ def costs(run: "Run") -> list[dict[str, Any]]:
             **{field: max(record[field] for record in records) for field in ("seconds", "rows", "tokens")},
         }
         for (label, cached), records in groups.items()
-    ]
-
-
-def compute(run: "Run", comparison: Mapping[str, Any]) -> list[float]:
-    """For each summary of a comparison, the mean over its seeds of the tokens scored and those trained on."""
-    from curate.runs import Run
-
-    found: dict[tuple[str, str, str], list[float]] = {}
-    for outcome in comparison["outcomes"]:
-        cell = outcome["cell"]
-        stages = Run(run.path.parent / outcome["run"]).stages
-        trained = sum(stage["tokens"] for stage in stages if stage["name"] == "train")
-        key = (cell["model"], cell["budget"], cell["method"])
-        found.setdefault(key, []).append(outcome["scoring_tokens"] + trained)
-    return [
-        float(np.mean(found[each["model"], each["budget"], each["method"]]))
-        for each in comparison["summaries"]
     ]
 
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import polars as pl
 
@@ -23,6 +23,13 @@ DROP = "drop_reason"
 
 Artifacts = Mapping[str, Path]
 """The artifacts made so far: name -> folder."""
+
+
+class Passes(NamedTuple):
+    """Passes of a neural model for a row (of one turn, where a stage asks about each turn)."""
+
+    forwards: float
+    backwards: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,10 @@ class Stage(ABC):
     def uses_model(self) -> bool:
         """Whether workers hold a neural model, and so get a GPU where there is one."""
         return False
+
+    def passes(self, outputs: frozenset[str]) -> Passes:
+        """What a row costs where these of its outputs are made together."""
+        return Passes(0, 0)
 
     @property
     def reads_pool(self) -> bool:

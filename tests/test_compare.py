@@ -82,9 +82,27 @@ def test_scores_are_computed_once(compared: curate.Run) -> None:
 
 
 def test_the_cost_of_scoring_is_that_of_the_columns_read(compared: curate.Run) -> None:
-    cost = {each["cell"]["method"]: each["scoring_tokens"] for each in told(compared)["outcomes"]}
+    found = told(compared)["outcomes"]
+    cost = {each["cell"]["method"]: each["scoring_tokens"] for each in found}
     assert cost["random"] == cost["full"] == cost["long"] == 0
     assert cost["low_loss"] > 0
+    (scored,) = (stage["rows"] for stage in compared.stages if stage["name"] == "score.loss")
+    passes = {(each["cell"]["method"], each["scoring_forwards"], each["scoring_backwards"]) for each in found}
+    assert {("random", 0, 0), ("long", 0, 0), ("low_loss", scored, 0)} <= passes
+
+
+def test_training_tokens_are_those_that_went_through_the_model(compared: curate.Run) -> None:
+    outcome = told(compared)["outcomes"][0]
+    (curve,) = (compared.path.parent / outcome["run"]).glob("adapter/curve.jsonl")
+    steps = [json.loads(line) for line in curve.read_text().splitlines()]
+    assert outcome["training_tokens"] == sum(step["tokens"] for step in steps) > outcome["supervised_tokens"]
+
+
+def test_a_view_is_a_forward_and_is_shared(tiny_model: Path, tmp_path: Path) -> None:
+    config = configuration(write_pool(tmp_path), [{"score": ["loss", "el2n", "ifd"]}], tiny_model)
+    (stage,) = (each for each in build(read_config(config).config) if "score.ifd" in each.outputs)
+    asked = [["score.loss"], ["score.loss", "score.el2n"], ["score.ifd"], ["score.ifd", "score.loss"]]
+    assert [stage.passes(frozenset(outputs)).forwards for outputs in asked] == [1, 1, 2, 2]
 
 
 def test_another_seed_computes_that_alone(compared: curate.Run, tiny_model: Path) -> None:
@@ -178,7 +196,9 @@ def test_a_list_that_stops_early_compares_nothing(tmp_path: Path, tiny_model: Pa
 
 def outcome_of(method: str, model: str, seed: int, loss: float) -> Outcome:
     cell = Cell(method, "baseline" if method == "random" else "method", model, "2000 tokens", seed)
-    return Outcome(cell, "run", loss, 3.0, {"chat": loss}, None, 10, 1990, 3, None, None, 0, 0.0, 1.0)
+    return Outcome(
+        cell, "run", loss, 3.0, {"chat": loss}, None, 10, 1990, 3, None, None, 0, 0, 0, 0.0, 2400, 1.0
+    )
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import DataError
-from curate.stage import Artifacts, ArtifactStage, Inputs, RowStage, Tell
+from curate.stage import Artifacts, ArtifactStage, Inputs, Passes, RowStage, Tell
 from curate.stages.models import ModelHandle
 from curate.stages.references import target_positions
 
@@ -42,6 +42,10 @@ class EmbedRows(RowStage):
     def uses_model(self) -> bool:
         """Yes."""
         return True
+
+    def passes(self, outputs: frozenset[str]) -> Passes:
+        """One forward of the sentence model."""
+        return Passes(1, 0)
 
     @property
     def min_shard_rows(self) -> int:

@@ -12,7 +12,7 @@ import polars as pl
 
 from curate.data.messages import exchanges
 from curate.scorer import RatingScorer
-from curate.stage import Artifacts, RowStage
+from curate.stage import Artifacts, Passes, RowStage
 from curate.stages.columns import nullable
 from curate.stages.models import ModelHandle
 from curate.stages.references import batch_tokens
@@ -49,6 +49,12 @@ class ScoreRatings(ScorerStage, RowStage):
     def uses_model(self) -> bool:
         """Yes."""
         return True
+
+    def passes(self, outputs: frozenset[str]) -> Passes:
+        """One forward of the rater for each prompt that one of them asks of a turn."""
+        turn = [("instruction", "response")]
+        asked = [method for method in self.methods if method.column in outputs]
+        return Passes(len({prompt for method in asked for prompt in method.prompts(turn)}), 0)
 
     @property
     def needs(self) -> frozenset[str]:

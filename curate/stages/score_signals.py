@@ -11,7 +11,7 @@ from curate.model.request import Readout, TokenSignals, View, union
 from curate.numerics.seeds import uniform
 from curate.scorer import FamilyScorer, PooledSignalScorer, Referenced, Scorer, SignalScorer
 from curate.settings import TokenSpec
-from curate.stage import Artifacts, RowStage
+from curate.stage import Artifacts, Passes, RowStage
 from curate.stages.columns import nullable
 from curate.stages.models import ModelHandle
 from curate.stages.references import artifact_of, batch_tokens, load_reference
@@ -123,6 +123,12 @@ class ScoreSignals(RowStage):
     def outputs(self) -> Mapping[str, frozenset[str]]:
         """One per scorer."""
         return {each.label: each.columns for each in self.measures}
+
+    def passes(self, outputs: frozenset[str]) -> Passes:
+        """A forward for each view that one of them asks for; gradients are those of the head, without a backward."""
+        asked = [self._measure(output) for output in outputs]
+        views = {view for each in asked for view in each.asks.views}
+        return Passes(len(views) * min(each.share for each in asked), 0)
 
     @property
     def null_limit(self) -> float | None:
