@@ -19,7 +19,7 @@ NAMED = {
 }  # fmt: skip
 """What has the same colour in every chart."""
 NO_COLOURS: Mapping[str, str] = {}
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 1])
 TEXT = "#767676"
 """As far from white as from black (contrast 4.5 either way), for text on a background that is not known."""
@@ -89,7 +89,7 @@ def others_name(shown: Sequence[str], all_names: Sequence[str]) -> str:
 
 
 def palette(names: Sequence[str], known: Mapping[str, str] = NO_COLOURS) -> tuple[alt.Scale, alt.Scale]:
-    """Scales of colour and shape for names in order; no two of the first six share a colour.
+    """Scales of colour and shape for names in order; no two of the first six share a colour, or of 42 both.
 
     known: name -> colour, as NAMED, where the names are ours and not the user's.
     """

@@ -4,6 +4,7 @@ from typing import Any
 
 import charted
 
+from curate.charts import style
 from curate.charts.comparison import comparison
 
 
@@ -56,3 +57,8 @@ def test_methods_have_different_colours() -> None:
     )
     colours = lower["layer"][0]["encoding"]["color"]["scale"]["range"]
     assert len(set(colours)) == 5
+
+
+def test_where_colours_come_again_shapes_differ() -> None:
+    colours, shapes = style.palette([str(number) for number in range(20)])
+    assert len(set(zip(colours["range"], shapes["range"], strict=True))) == 20
