@@ -28,7 +28,8 @@ class Local(Runner):
         try:
             return function()
         finally:
-            gc.collect()  # a trained model hangs in a cycle with its trainer
+            if uses_model:
+                gc.collect()  # a trained model hangs in a cycle with its trainer
 
     def workers(self, resources: Resources, uses_model: bool, units: int) -> int:
         """One."""
