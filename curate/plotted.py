@@ -162,9 +162,7 @@ def curves(run: "Run") -> tuple[dict[str, pl.DataFrame], dict[str, float]]:
         if name == "selected" or (name != stage["name"] and f"artifact:{name}" in stage["adds"]):
             found[name] = _curve(run.store / stage["folder"] / "files" / CURVE)
     if not found:
-        raise CurateError(
-            f"{run.path}: has no training. Its configuration has no `train`, or it is not done."
-        )
+        raise run.lacks("has no training", "Its configuration has no `train`.")
     if not (run.path / "eval.json").exists():
         return found, {}
     return found, {name: each["source_mean"] for name, each in run.evaluation["losses"].items()}
@@ -243,9 +241,7 @@ def _places(path: Path, folders: tuple[str, ...], sample: int, seed: int) -> pl.
 def _embeddings(run: "Run") -> pl.LazyFrame:
     stage = _last(run, "embedding")
     if stage is None:
-        raise CurateError(
-            f"{run.path}: has no embeddings. Its configuration has no `embed`, or it is not done."
-        )
+        raise run.lacks("has no embeddings", "Its configuration has no `embed`.")
     return pl.scan_parquet(run.shards(stage)).filter(pl.col("embedding").is_not_null())
 
 

@@ -74,13 +74,13 @@ class Run:
     def rows(self) -> pl.LazyFrame:
         """Every row that could be read: position, uid, id, source, group, messages, prompt, response, record …"""
         if not self.stages:
-            raise CurateError(f"{self.path}: has read no rows; {self._progress}.")
+            raise self.lacks("has read no rows")
         return pl.scan_parquet(self.shards(self.stages[0]))
 
     @property
     def scores(self) -> pl.LazyFrame:
         """position, uid, id, source, score.* of every row that was scored."""
-        return self._table("scores.parquet", "Its configuration has no `score`, or it is not done.")
+        return self._table("scores.parquet", "Its configuration has no `score`.")
 
     @property
     def selected(self) -> pl.LazyFrame:
@@ -91,7 +91,7 @@ class Run:
     @property
     def schedule(self) -> pl.LazyFrame:
         """What is trained, in order: draw, position, uid, phase, start, length, step, composed (see stages.mix.Mix)."""
-        return self._table("schedule.parquet", "Its configuration has no `mix`, or it is not done.")
+        return self._table("schedule.parquet", "Its configuration has no `mix`.")
 
     @property
     def dropped(self) -> pl.LazyFrame:
@@ -111,19 +111,19 @@ class Run:
     @property
     def evaluation(self) -> Mapping[str, Any]:
         """eval.json: held-out losses before and after, and of the baselines."""
-        return self._json("eval.json", "Its configuration has no `evaluate`, or it is not done.")
+        return self._json("eval.json", "Its configuration has no `evaluate`.")
 
     @property
     def health(self) -> Mapping[str, Any]:
         """health.json: distribution, length correlation and likeness of the scores (see curate.health.Health)."""
-        return self._json("health.json", "Its configuration has no `score`, or it is not done.")
+        return self._json("health.json", "Its configuration has no `score`.")
 
     @property
     def contamination(self) -> Mapping[str, Any]:
         """contamination.json: rows of the pool that match evaluation rows, both texts (see curate.contamination)."""
         return self._json(
             "contamination.json",
-            "Its configuration has no `evaluate` and no `target`, or `check_contamination: false`, or it is not done.",
+            "Its configuration has no `evaluate` and no `target`, or `check_contamination: false`.",
         )
 
     @property
@@ -251,27 +251,30 @@ class Run:
             for source, text in self.info["schemas"].items()
         }
 
-    @property
-    def _progress(self) -> str:
-        """`the run is done`, `the run failed after 4 stages: why` …"""
-        info = self.info
-        done = f"{len(info['stages'])} stages"
-        said = {"running": f"is running, {done} done", "interrupted": f"was interrupted after {done}"}
-        if info["status"] == "failed":
-            return f"the run failed after {done}: {info['error'].rstrip('.')}"
-        return f"the run {said.get(info['status'], 'is ' + info['status'])}"
+    def lacks(self, what: str, why: str = "") -> CurateError:
+        """The error for something that this run does not have, with how far the run came.
 
-    def _json(self, file: str, hint: str) -> Mapping[str, Any]:
-        path = self.path / file
-        if not path.exists():
-            raise CurateError(f"{self.path}: has no {file}; {self._progress}. {hint}")
-        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+        what: "has no health.json". why: the reason where the run is done, as a sentence.
+        """
+        info, done = self.info, f"{len(self.stages)} stages"
+        progress = {
+            "done": f"the run is done. {why}",
+            "running": f"the run is running, {done} done",
+            "interrupted": f"the run was interrupted after {done}",
+            "failed": f"the run failed after {done}: {info.get('error')}",
+        }[self.status]
+        return CurateError(f"{self.path}: {what}; {progress.strip().rstrip('.')}.")
 
-    def _table(self, file: str, hint: str = "") -> pl.LazyFrame:
-        path = self.path / file
-        if not path.exists():
-            raise CurateError(f"{path}: does not exist; {self._progress}. {hint}".rstrip())
-        return pl.scan_parquet(path)
+    def _json(self, file: str, why: str) -> Mapping[str, Any]:
+        return json.loads(self._file(file, why).read_bytes())  # type: ignore[no-any-return]
+
+    def _table(self, file: str, why: str = "") -> pl.LazyFrame:
+        return pl.scan_parquet(self._file(file, why))
+
+    def _file(self, file: str, why: str) -> Path:
+        if not (self.path / file).exists():
+            raise self.lacks(f"has no {file}", why)
+        return self.path / file
 
 
 def runs_in(folder: Path) -> Iterator[Run]:

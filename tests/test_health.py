@@ -280,7 +280,9 @@ def test_a_run_without_scores_has_no_health(tmp_path: Path) -> None:
     run = curate.run(
         configuration(pool, [{"clean": ["exact_duplicates"]}]), runs=tmp_path / "runs", runner="local"
     )
-    with pytest.raises(CurateError, match=r"has no health\.json\. Its configuration has no `score`"):
+    with pytest.raises(
+        CurateError, match=r"has no health\.json; the run is done\. Its configuration has no `score`"
+    ):
         _ = run.health
 
 

@@ -31,7 +31,7 @@ def executed(
     clone = tmp_path_factory.mktemp("clone")
     for name in ("configs", "demo", "notebooks"):
         shutil.copytree(ROOT / name, clone / name)
-    notebook = nbformat.read(clone / "notebooks" / request.param.name, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(clone / "notebooks" / request.param.name, as_version=4)
     environment = {**os.environ, "IPYTHONDIR": str(clone / ".ipython"), "PYTHONPATH": str(ROOT)}
     NotebookClient(
         notebook, timeout=TIMEOUT_SECONDS, resources={"metadata": {"path": str(clone / "notebooks")}}
@@ -48,7 +48,7 @@ def runs(executed: Any) -> list[curate.Run]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
+    cells = nbformat.read(path, as_version=4).cells
     assert not [
         cell.source for cell in cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count)
     ]
@@ -149,7 +149,7 @@ def test_the_map_has_its_javascript_inside(run: curate.Run) -> None:
 
 
 def test_an_unknown_colour_is_refused(run: curate.Run) -> None:
-    with pytest.raises(ConfigError, match=r"must be one of source, kept, score\.length"):
+    with pytest.raises(ConfigError, match=r"unknown colour `lenght`\. Known: source, kept, score\.length"):
         run.explore(colour="lenght")
 
 

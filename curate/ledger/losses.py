@@ -43,10 +43,7 @@ def computed_losses(stages: Sequence[Stored], position: int) -> Losses:
     run = stages[0].run
     tuned, tokens = last(stages, TUNED), last(stages, "input_ids", "supervised")
     if tuned is None or tokens is None:
-        raise CurateError(
-            f"{run.path}: has no tuned model: its configuration has no `train`, or it is not done. "
-            "Ask without the losses."
-        )
+        raise run.lacks("has no tuned model", "Its configuration has no `train`. Ask without the losses.")
     row = tokens.rows([position], "input_ids", "supervised").drop_nulls()
     if not row.height:
         raise CurateError(f"{run.path}: the row has no tokens, so no loss. Ask without the losses.")
