@@ -263,7 +263,7 @@ def _disk(runs: Path) -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     memory = psutil.virtual_memory()
     text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"

@@ -94,7 +94,7 @@ def available_memory_bytes(
     system: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
 ) -> int:
     """What this process and its children may still take: of the machine, or of a control group that allows less."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     free = int(psutil.virtual_memory().available)
     return min([free, *(max(0, limit - used) for limit, used in _groups(system, own))])

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import CurateError
-from curate.store import KEPT, Manifest
+from curate.store import Manifest, kept_positions
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Reader:
     @cached_property
     def positions(self) -> NDArray[np.int64]:
         """Positions of the living rows, int64 [rows], ascending, memory-mapped."""
-        return np.load(self.rows / KEPT, mmap_mode="r")  # type: ignore[no-any-return]
+        return kept_positions(self.rows)
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -245,6 +245,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def kept_positions(folder: Path) -> NDArray[np.int64]:
+    """Positions of the rows that survive the entry of this folder, int64 [rows], ascending, memory-mapped."""
+    positions: NDArray[np.int64] = np.load(folder / KEPT, mmap_mode="r")
+    return positions
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically, keys in the order given."""
     with replacing(path) as temporary:

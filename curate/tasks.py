@@ -175,6 +175,6 @@ def peak_memory_bytes() -> int:
 
 def resident_bytes() -> int:
     """Resident memory of this process now."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return int(psutil.Process().memory_info().rss)

@@ -33,6 +33,10 @@ def test_what_holds_little_states_nothing(select: dict[str, Any], tmp_path: Path
 
 def test_a_kernel_of_neighbours_is_stated_where_the_dense_one_does_not_fit(tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "data")
-    found = stated(pool, {"facility_location": {"budget": 10, "kernel": "sparse", "neighbours": 4}})
-    assert found is not None
-    assert found < stated(pool, {"facility_location": {"budget": 10, "kernel": "sparse", "neighbours": 64}})  # type: ignore[operator]
+    few, many = (
+        stated(pool, {"facility_location": {"budget": 10, "kernel": "sparse", "neighbours": neighbours}})
+        for neighbours in (4, 64)
+    )
+    assert few is not None
+    assert many is not None
+    assert few < many

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curate.errors import CurateError
 from curate.stage import DROP
-from curate.store import KEPT, Manifest
+from curate.store import Manifest, kept_positions
 
 if TYPE_CHECKING:
     from curate.runs import Run
@@ -84,7 +84,7 @@ class Stored:
 
     def kept(self) -> NDArray[np.int64]:
         """Positions of the rows that a stage which drops left, ascending, memory-mapped."""
-        return np.load(self.run.store / self.record["folder"] / KEPT, mmap_mode="r")  # type: ignore[no-any-return]
+        return kept_positions(self.run.store / self.record["folder"])
 
 
 def stages_of(run: "Run") -> list[Stored]:

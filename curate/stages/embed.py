@@ -138,7 +138,8 @@ class EmbedTarget(ArtifactStage):
 
 def load_target(folder: Path) -> NDArray[np.float32]:
     """The target's embeddings, float32 [target rows, d], unit length."""
-    return np.load(folder / "embedding.npy")  # type: ignore[no-any-return]
+    vectors: NDArray[np.float32] = np.load(folder / "embedding.npy")
+    return vectors
 
 
 def _vectors(spec: Embed, state: Any, rows: pl.DataFrame) -> NDArray[np.float32]:

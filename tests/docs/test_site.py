@@ -74,7 +74,7 @@ def test_every_key_of_a_configuration_is_told(built: Path) -> None:
 
 def test_every_command_and_public_name_is_told(built: Path) -> None:
     commands = (built / "docs" / "commands.md").read_text()
-    names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    names = typer.main.get_command(app).commands
     assert [name for name in names if f"\n## {name}\n" not in commands] == []
     python = (built / "docs" / "python.md").read_text()
     assert [name for name in curate.__all__ if f"\n## {name}\n" not in python] == []

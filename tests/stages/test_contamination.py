@@ -113,9 +113,9 @@ def test_the_check_warns_and_says_where_to_look(tmp_path: Path) -> None:
     run = go(tmp_path, [*other_rows(3), pair("Well, " + TRAIN, "No.")], [LEAKED])
     (warning,) = run.contamination["warnings"]
     assert warning.startswith("contamination: 1 of 4 rows of the pool match 1 of 1 rows of `target`")
-    console = Console(file=StringIO(), width=200)
-    print_contamination(run, console)
-    assert console.file.getvalue().startswith("contamination: 1 of 4 rows match an evaluation row")  # type: ignore[attr-defined]
+    printed = StringIO()
+    print_contamination(run, Console(file=printed, width=200))
+    assert printed.getvalue().startswith("contamination: 1 of 4 rows match an evaluation row")
 
 
 def test_nothing_found_is_said_without_a_warning(tmp_path: Path) -> None:
