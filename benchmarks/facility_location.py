@@ -9,7 +9,7 @@ in float64, of each system's rows, as a share of the best of them.
 
 Each system has a process of its own, so that `peak` (resident memory, with its libraries) is its own. `kernel`: from
 the vectors to what the system wants; `select`: from there to the rows. Imports are not counted; each selects from
-50 rows first, to warm up (apricot compiles at every selection all the same: Numba, about two seconds). Of
+1,000 rows first, to warm up (apricot compiles at every selection all the same: Numba, about two seconds). Of
 `--repeats` runs the fastest counts, repeats one after another over the systems.
 
     dense      the kernel by NumPy in float32 (a matrix product, clipped: faster than the peers' own ways), float64
@@ -20,8 +20,10 @@ the vectors to what the system wants; `select`: from there to the rows. Imports 
                are in theirs); lazy greedy
     own sparse the peers' own way to a kernel of 64 nearest neighbours (apricot makes all n² first, in float64)
 
-Ours is `dense` where n² numbers fit into 4 GiB, else `sparse`. The peers run dense ways below that, sparse ways above;
-one that asks for more than `--memory-gib` or takes more than `--timeout` seconds is reported so. A peer environment:
+Ours are the two forms of the selector: `auto`, which is `dense` where n² numbers fit into 4 GiB, else `sparse`; and
+`pruned`, which goes through all n² and holds few (all its seconds stand under `select`). The peers run dense ways
+below those 4 GiB, sparse ways above; one that asks for more than `--memory-gib` or takes more than `--timeout` seconds is
+reported so. A peer environment:
 `pip install apricot-select submodlib-py "scipy<1.14"` (submodlib uses names that later versions of SciPy lack).
 """
 
@@ -47,6 +49,7 @@ import numpy as np, polars as pl
 from curate.budget import Budget
 from curate.numerics.greedy import greedy
 from curate.numerics.kmeans import unit_rows
+from curate.numerics.pruned import pruned_greedy
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 from curate.pool import Pool
 from curate.selectors._submodular import Within, kernel_of
@@ -54,15 +57,19 @@ _, how, path, budget, out, csr = sys.argv
 def run(vectors, budget):
     rows = np.arange(len(vectors))
     pool = Pool(pl.DataFrame({"position": rows, "uid": rows.astype(str), "id": rows.astype(str)}), {}, 0)
+    admission = Within(pool.admission(Budget(budget)), rows)
     start = time.perf_counter()
+    if how == "curate pruned":
+        chosen = pruned_greedy(unit_rows(vectors), admission, 4 * 2**30).chosen.rows
+        return 0.0, time.perf_counter() - start, chosen, None, True
     kernel, notes = kernel_of(unit_rows(vectors), "auto", 64, 4, "cpu")
     middle = time.perf_counter()
     dense = notes["kernel"] == "dense"
     objective = FacilityLocation(kernel) if dense else SparseFacilityLocation(kernel)
-    chosen = greedy(objective, Within(pool.admission(Budget(budget)), rows)).rows
+    chosen = greedy(objective, admission).rows
     return middle - start, time.perf_counter() - middle, chosen, kernel, dense
 vectors = np.load(path)
-run(vectors[:50], 5)
+run(vectors[:1000], 100)
 kernel_seconds, select_seconds, chosen, kernel, dense = run(vectors, int(budget))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 if not dense:
@@ -85,7 +92,7 @@ def held(vectors):
         kernel = vectors @ vectors.T
         np.maximum(kernel, 0, out=kernel)
         return kernel.astype(np.float64) if name == "apricot" else kernel
-    if way == "sparse" and len(vectors) > 50:
+    if way == "sparse" and len(vectors) > 1000:
         parts = np.load(csr)
         values = parts["data"].astype(np.float64 if name == "apricot" else np.float32)
         return csr_matrix((values, parts["indices"], parts["indptr"].astype(np.int32)))
@@ -113,7 +120,7 @@ def run(vectors, budget):
     chosen = (apricot if name == "apricot" else submodlib)(given, budget)
     return middle - start, time.perf_counter() - middle, [int(row) for row in chosen]
 vectors = np.load(path)
-run(vectors[:50], 5)
+run(vectors[:1000], 100)
 kernel, select, chosen = run(vectors, int(budget))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 json.dump({"kernel": kernel, "select": select, "peak": peak, "chosen": chosen}, open(out, "w"))
@@ -184,7 +191,7 @@ def measure(system: System, given: list[str], timeout: float, memory_gib: float)
 
 def systems(peers: Path | None, dense: bool) -> list[System]:
     """Ours, then each peer in each way."""
-    found = [System("curate", Path(sys.executable), OURS)]
+    found = [System(f"curate {form}", Path(sys.executable), OURS) for form in ("pruned", "auto")]
     if peers is None:
         print("peers: not run; give --peer-python.", file=sys.stderr)
         return found
@@ -231,12 +238,12 @@ def main() -> None:
     for name, found in best.items():
         if "failed" not in found:
             if name.endswith(" sparse") and not name.endswith("own sparse"):
-                found["kernel"] += best["curate"]["kernel"]
-                found["total"] += best["curate"]["kernel"]
+                found["kernel"] += best["curate auto"]["kernel"]
+                found["total"] += best["curate auto"]["kernel"]
             found["objective"] = objective(vectors, np.array(found["chosen"]))
     most = max((found["objective"] for found in best.values() if "failed" not in found), default=np.nan)
     print(
-        f"{'':21} {'kernel s':>9} {'select s':>9} {'total s':>9} {'ours x':>7} {'peak GiB':>9} {'objective':>10}"
+        f"{'':21} {'kernel s':>9} {'select s':>9} {'total s':>9} {'pruned x':>8} {'peak GiB':>9} {'objective':>10}"
     )
     for name, found in best.items():
         if "failed" in found:
@@ -244,7 +251,7 @@ def main() -> None:
             continue
         print(
             f"{name:21} {found['kernel']:9.2f} {found['select']:9.2f} {found['total']:9.2f} "
-            f"{found['total'] / best['curate'].get('total', np.nan):7.1f} {found['peak'] / 2**30:9.2f} "
+            f"{found['total'] / best['curate'].get('total', np.nan):8.1f} {found['peak'] / 2**30:9.2f} "
             f"{found['objective'] / most:10.4%}"
         )
 

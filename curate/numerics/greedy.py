@@ -66,13 +66,15 @@ class Chosen:
 class _Choice:
     """The rows chosen so far, and those that wait."""
 
-    def __init__(self, objective: Objective, admission: Admission) -> None:
+    def __init__(self, objective: Objective, admission: Admission, begun: Chosen | None = None) -> None:
         self._objective, self._admission = objective, admission
-        self.rows: list[int] = []
-        self.gains: list[float] = []
+        self.rows: list[int] = [] if begun is None else begun.rows.tolist()
+        self.gains: list[float] = [] if begun is None else begun.gains.tolist()
         self._waiting: list[int] = []
-        for row in admission.include.tolist():
+        included = admission.include.tolist() if begun is None else []
+        for row in included:
             self._choose(row, float(objective.gains(np.array([row]))[0]))
+        self._evaluations = len(included) if begun is None else begun.evaluations
 
     def offer(self, row: int, gain: float) -> bool:
         """Choose the row if it is admitted, put it aside if it may be later; whether it was chosen."""
@@ -100,7 +102,7 @@ class _Choice:
         """bounds: of the rows that are not chosen."""
         rows, gains = np.array(self.rows, dtype=np.int64), np.array(self.gains, dtype=np.float64)
         bounds[rows] = gains
-        return Chosen(rows, gains, bounds, evaluations + len(self._admission.include))
+        return Chosen(rows, gains, bounds, evaluations + self._evaluations)
 
     def _choose(self, row: int, gain: float) -> None:
         self._objective.add(row)
@@ -108,9 +110,12 @@ class _Choice:
         self.gains.append(gain)
 
 
-def greedy(objective: Objective, admission: Admission) -> Chosen:
-    """Exact greedy that reads all gains for each choice; until the budget is spent or no row is left."""
-    choice = _Choice(objective, admission)
+def greedy(objective: Objective, admission: Admission, begun: Chosen | None = None) -> Chosen:
+    """Exact greedy that reads all gains for each choice; until the budget is spent or no row is left.
+
+    begun: what was chosen before, that the admission has counted (with its included rows) and the objective holds.
+    """
+    choice = _Choice(objective, admission, begun)
     shut = np.zeros(objective.rows)
     shut[choice.rows] = -np.inf
     evaluations, any_left = 0, True

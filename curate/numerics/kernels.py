@@ -68,10 +68,7 @@ class DenseKernel:
 
     def sums(self) -> NDArray[np.float64]:
         """Σ_i s_ij of each row j, float64 [rows]."""
-        total = torch.zeros(self.rows, dtype=torch.float64, device=self.values.device)
-        for part in _parts(self.rows, EXACT_ROWS):
-            total += self.values[part].sum(0)
-        return _numpy(total)
+        return _numpy(column_sums(self.values))
 
     def diagonal(self) -> NDArray[np.float32]:
         """s_ii, float32 [rows]."""
@@ -104,6 +101,11 @@ class SparseKernel:
     def bytes(self) -> int:
         """8 for each similarity that is held, 8 a row."""
         return self.starts.nbytes + self.columns.nbytes + self.values.nbytes
+
+    @property
+    def mean_neighbours(self) -> float:
+        """The similarities that a row holds, on average."""
+        return len(self.values) / max(1, self.rows)
 
     def sums(self) -> NDArray[np.float64]:
         """Σ_i s_ij of each row j over what is held, float64 [rows]."""
@@ -154,10 +156,9 @@ def dense_kernel(vectors: NDArray[np.float32], max_bytes: float, device: str = "
         )
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
     values = _empty(rows, device)
-    for part in _parts(rows, PRODUCT_ROWS):
+    for part in parts(rows, PRODUCT_ROWS):
         ahead = values[part, part.start :]
-        torch.mm(points[part], points[part.start :].T, out=ahead)
-        ahead.add_(128).clamp_(128, 129).sub_(128)  # from 128 to 256, neighbouring float32 lie 2⁻¹⁶ apart
+        on_grid(torch.mm(points[part], points[part.start :].T, out=ahead))
         width = part.stop - part.start
         own = ahead[:, :width]
         own.copy_(own.triu(1) + own.triu(1).T)
@@ -223,18 +224,34 @@ def _search_by_faiss(vectors: NDArray[np.float32], neighbours: int, device: str)
 
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors))
-    for part in _parts(len(vectors), SEARCH_ROWS):
+    for part in parts(len(vectors), SEARCH_ROWS):
         yield part, *index.search(np.ascontiguousarray(vectors[part]), neighbours)
 
 
 def _search_by_torch(vectors: NDArray[np.float32], neighbours: int, device: str) -> Iterator[Found]:
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    for part in _parts(len(vectors), PRODUCT_ROWS):
+    for part in parts(len(vectors), PRODUCT_ROWS):
         best = torch.topk(points[part] @ points.T, neighbours)
         yield part, _numpy(best.values), _numpy(best.indices)
 
 
-def _parts(rows: int, step: int) -> Iterator[slice]:
+def on_grid(products: torch.Tensor) -> torch.Tensor:
+    """Products as similarities, in place: 0 below 0, 1 above 1, else the nearest multiple of 2⁻¹⁶."""
+    return (
+        products.add_(128).clamp_(128, 129).sub_(128)
+    )  # from 128 to 256, neighbouring float32 lie 2⁻¹⁶ apart
+
+
+def column_sums(similarities: torch.Tensor) -> torch.Tensor:
+    """Sums over the rows of similarities, float32 [rows, columns]; float64 [columns], exact."""
+    total = torch.zeros(similarities.shape[1], dtype=torch.float64, device=similarities.device)
+    for part in parts(len(similarities), EXACT_ROWS):
+        total += similarities[part].sum(0)
+    return total
+
+
+def parts(rows: int, step: int) -> Iterator[slice]:
+    """Slices of `step` rows, the last one shorter."""
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 

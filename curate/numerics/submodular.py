@@ -57,9 +57,9 @@ class FacilityLocation:
 
     def __init__(self, kernel: DenseKernel) -> None:
         """O(n) beside the kernel, and one pass over it."""
-        self.rows = kernel.rows
+        served, self.rows = kernel.values.shape
         self._values = kernel.values
-        self._covered = torch.zeros(self.rows, device=self._values.device)
+        self._covered = torch.zeros(served, device=self._values.device)
         self._gains = torch.from_numpy(kernel.sums()).to(self._values.device)
         self._step = min(EXACT_ROWS, max(1, BLOCK_ELEMENTS // max(1, self.rows)))
         threads = torch.get_num_threads() if self._values.device.type == "cpu" else 1
@@ -73,7 +73,7 @@ class FacilityLocation:
 
     def add(self, row: int) -> None:
         """As many passes over a row of the kernel as rows are served better, in as many threads as torch has."""
-        similarity = self._values[row]
+        similarity = self._service(row)
         better = torch.nonzero(similarity > self._covered).squeeze(1)
         before, after = self._covered[better], similarity[better]
         self._covered[better] = after
@@ -85,6 +85,10 @@ class FacilityLocation:
                     self._gains -= lost
             else:
                 self._gains -= self._lost(self._blocks[0], pieces)
+
+    def _service(self, row: int) -> torch.Tensor:
+        """The similarity of every row that is served with this one, float32 [served]."""
+        return self._values[row]
 
     def _lost(self, space: torch.Tensor, pieces: Sequence[tuple[torch.Tensor, ...]]) -> torch.Tensor:
         """What the gains of all rows lose where rows are served better, float64 [rows]; exact, in any order.
@@ -142,12 +146,16 @@ class SparseFacilityLocation:
 
     held = True
 
-    def __init__(self, kernel: SparseKernel) -> None:
-        """O(n) beside the kernel."""
+    def __init__(self, kernel: SparseKernel, covered: NDArray[np.float32] | None = None) -> None:
+        """covered: float32 [rows], the similarity of each row with the most similar one of S at the beginning; S is
+        empty unless told. O(held) beside the kernel.
+        """
         self.rows = kernel.rows
         self._kernel = kernel
-        self._covered = np.zeros(self.rows, dtype=np.float32)
-        self._gains = kernel.sums()
+        self._covered = np.zeros(self.rows, dtype=np.float32) if covered is None else covered.copy()
+        added = np.maximum(kernel.values - np.repeat(self._covered, np.diff(kernel.starts)), 0)
+        gains = np.bincount(kernel.columns, weights=added, minlength=self.rows)
+        self._gains: NDArray[np.float64] = gains.astype(np.float64, copy=False)
 
     def gains(self, rows: Rows | None = None) -> NDArray[np.float64]:
         """Σ_i max(0, s_ij − max_{k∈S} s_ik) of each row j, float64; exact."""

@@ -1,7 +1,8 @@
 """What the submodular selectors share: rows with an embedding, their kernel, greedy, reasons."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -14,10 +15,14 @@ from curate.numerics.seeds import derive
 from curate.pool import Pool
 from curate.selector import Selection
 
+if TYPE_CHECKING:
+    from curate.numerics.greedy import Chosen
+    from curate.numerics.submodular import Objective
+
 KernelForm = Literal["auto", "dense", "sparse"]
 Device = Literal["cpu", "cuda"]
-Objective = Any
 Kernel = Any
+Bounds = Literal["", "at most "]
 
 GIB = 2**30
 
@@ -78,7 +83,7 @@ def kernel_of(
         "kernel": "sparse",
         "kernel_bytes": sparse.bytes,
         "neighbours": neighbours,
-        "mean_neighbours": round(len(sparse.values) / max(1, sparse.rows), 1),
+        "mean_neighbours": round(sparse.mean_neighbours, 1),
     }
 
 
@@ -90,24 +95,37 @@ def check_device(device: Device) -> None:
         raise ConfigError("`device: cuda` needs a GPU that torch sees. There is none; write `device: cpu`.")
 
 
-def choose(
-    pool: Pool,
-    budget: Budget,
-    prepare: Callable[[NDArray[np.float32]], tuple[Objective, dict[str, Any]]],
-    epsilon: float | None = None,
-) -> Selection:
-    """Greedily, the rows with an embedding that the objective gains most from; equal gains by uid.
+@dataclass(frozen=True)
+class Candidates:
+    """The rows of a pool that have an embedding.
+
+    vectors: float32 [rows, d], of unit length. rows: int64, their places in the pool. admission: to them.
+    """
+
+    vectors: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    admission: Within
+    pool: Pool
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Found:
+    """chosen: among the candidates. bounds: how its bounds bear on the gains that the other rows had at the end."""
+
+    chosen: "Chosen"
+    notes: dict[str, Any]
+    bounds: Bounds
+
+
+def choose(pool: Pool, budget: Budget, maximise: Callable[[Candidates], Found]) -> Selection:
+    """The rows with an embedding that maximise something, in the order of choice; equal gains by uid.
 
     The rows are taken in the order of their uids (equal ones by position), so that neither a tie (all first gains of
-    a log-determinant are equal) nor the rounding of a product depends on the order of the pool.
-
-    prepare: from unit vectors, float32 [rows, d], to the objective and what to say of it. epsilon: of stochastic
-    greedy; None for exact greedy. Raises DataError where no row has an embedding, or the budget or a constraint
-    cannot be met.
+    a log-determinant are equal) nor the rounding of a product depends on the order of the pool. Raises DataError
+    where no row has an embedding, or the budget or a constraint cannot be met.
     """
-    from curate.numerics.greedy import greedy, lazy_greedy, stochastic_greedy
     from curate.numerics.kmeans import unit_rows
-    from curate.numerics.submodular import sample_rows
 
     vectors = pool.vectors("embedding")
     by_uid = pool.frame["uid"].to_frame().with_row_index().sort("uid", maintain_order=True)
@@ -116,31 +134,36 @@ def choose(
     if not len(known):
         raise DataError(f"none of the {pool.rows} rows has an embedding; an `embed` stage must come before.")
     vectors = unit_rows(vectors[known])
-    objective, notes = prepare(vectors)
-    del vectors
     admission = pool.admission(budget)
-    within = Within(admission, known)
-    if epsilon is not None:
-        notes["sample_rows"] = sample_rows(len(known), _expected(pool, budget), epsilon)
-        order = np.argsort(pool.keys("stochastic")[known], kind="stable")
-        seed = derive(pool.seed, "stochastic_greedy")
-        chosen = stochastic_greedy(objective, within, notes["sample_rows"], order, seed)
-    else:
-        chosen = (greedy if objective.held else lazy_greedy)(objective, within)
+    found = maximise(Candidates(vectors, known, Within(admission, known), pool, budget))
     admission.check()
     unknown = admission.include[~np.isin(admission.include, known)]
-    kept = np.concatenate([unknown, known[chosen.rows]])
+    kept = np.concatenate([unknown, known[found.chosen.rows]])
     if not len(kept):
         raise DataError(f"budget must hold the first row that is chosen. Got {budget}.")
     gains = np.full(pool.rows, np.nan)
-    gains[known] = chosen.bounds
-    notes |= {
-        "greedy": "stochastic" if epsilon is not None else "exact",
-        "gain_evaluations": chosen.evaluations,
-        "objective": float(chosen.gains.sum()),
+    gains[known] = found.chosen.bounds
+    notes = found.notes | {
+        "gain_evaluations": found.chosen.evaluations,
+        "objective": float(found.chosen.gains.sum()),
     }
-    exact = objective.held and epsilon is None
-    return Selection.of(kept, _reasons(pool.rows, known, kept, gains, exact), notes)
+    return Selection.of(kept, _reasons(pool.rows, known, kept, gains, found.bounds), notes)
+
+
+def greedily(objective: "Objective", candidates: Candidates, epsilon: float | None = None) -> Found:
+    """The best row each time; with epsilon, that of a random sample of (n/k) ln(1/epsilon) rows."""
+    from curate.numerics.greedy import greedy, lazy_greedy, stochastic_greedy
+    from curate.numerics.submodular import sample_rows
+
+    pool, rows = candidates.pool, candidates.rows
+    if epsilon is not None:
+        sample = sample_rows(len(rows), _expected(pool, candidates.budget), epsilon)
+        order = np.argsort(pool.keys("stochastic")[rows], kind="stable")
+        seed = derive(pool.seed, "stochastic_greedy")
+        chosen = stochastic_greedy(objective, candidates.admission, sample, order, seed)
+        return Found(chosen, {"greedy": "stochastic", "sample_rows": sample}, "at most ")
+    chosen = (greedy if objective.held else lazy_greedy)(objective, candidates.admission)
+    return Found(chosen, {"greedy": "exact"}, "" if objective.held else "at most ")
 
 
 def _expected(pool: Pool, budget: Budget) -> int:
@@ -154,7 +177,7 @@ def _expected(pool: Pool, budget: Budget) -> int:
 
 
 def _reasons(
-    rows: int, known: NDArray[np.int64], kept: NDArray[np.int64], gains: NDArray[np.float64], exact: bool
+    rows: int, known: NDArray[np.int64], kept: NDArray[np.int64], gains: NDArray[np.float64], bounds: Bounds
 ) -> pl.Series:
     """Texts like "gain 12.34, chosen 17 of 500" and "gain 0.4 when the budget was met", String [rows]."""
     place = np.zeros(rows, dtype=np.int64)
@@ -162,7 +185,6 @@ def _reasons(
     embedded = np.zeros(rows, dtype=np.bool_)
     embedded[known] = True
     gain = pl.col("gain").round_sig_figs(4).cast(pl.String).str.strip_suffix(".0")
-    at_most = "" if exact else "at most "
     text = (
         pl.when(~pl.col("embedded") & (pl.col("place") > 0))
         .then(pl.format(f"no embedding, so no gain; chosen {{}} of {len(kept)}", "place"))
@@ -172,7 +194,7 @@ def _reasons(
         .then(pl.format(f"gain {{}}, chosen {{}} of {len(kept)}", gain, "place"))
         .when(pl.col("gain").is_nan())
         .then(pl.lit("in no random sample of the candidates"))
-        .otherwise(pl.format(f"gain {at_most}{{}} when the budget was met", gain))
+        .otherwise(pl.format(f"gain {bounds}{{}} when the budget was met", gain))
     )
     frame = pl.DataFrame({"place": place, "gain": gains, "embedded": embedded})
     return frame.select(text).to_series()

@@ -5,35 +5,53 @@ count as 0, so f is monotone and no gain is negative. Maximised greedily: at lea
 budget in rows. Rank is the order of choice. The gain of a row: by how much all rows together are served better.
 Kernel: `dense` holds all n² similarities (4n² bytes); `sparse` those of each row with its nearest `neighbours`, by
 exact search, s_ij where either is a neighbour of the other; all others count as 0, so that a row is served by near
-ones or not at all. `auto`: dense while it fits into `max_memory_gib` (4 GiB: 32,768 rows), else sparse.
+ones or not at all. `auto`: dense while it fits into `max_memory_gib` (4 GiB: 32,768 rows), else sparse. `pruned` goes
+through all n² similarities once and holds those that can still serve a row better after the first choices (one row
+in 250), which are made on a sample of 1,000 of the rows to be served: the fastest, with a small part of the memory, and
+in our measurements 99.9 % of the objective or more. On 1,000 rows or fewer it chooses as `dense` does.
 `greedy: exact` chooses the best row each time, ties by uid. `stochastic`: the best of a random sample of
 (n/k) ln(1/epsilon) rows; 1 − 1/e − epsilon in expectation, about half the time on a dense kernel, no faster on
 a sparse one.
 
 Cost: n²d operations for the kernel (twice that for a sparse one), then some passes over it. 8,000 rows of 384 numbers
-under a second on two cores, 84,636 of 256 about a minute, nearly all of it the search for neighbours.
+under a second on two cores (pruned: half a second), 84,636 of 256 about a minute, nearly all of it the search for
+neighbours.
 Source: Nemhauser, Wolsey, Fisher, 1978; Mirzasoleiman et al., "Lazier than lazy greedy", 2015; sparse kernels for
 it: Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", 2014.
 """
 
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curate.budget import Budget
 from curate.pool import Pool
 from curate.selector import Selection, Selector
-from curate.selectors._submodular import Device, KernelForm, check_device, choose, kernel_bytes, kernel_of
+from curate.selectors._submodular import (
+    GIB,
+    Candidates,
+    Device,
+    Found,
+    KernelForm,
+    check_device,
+    choose,
+    greedily,
+    kernel_bytes,
+    kernel_of,
+)
+
+if TYPE_CHECKING:
+    from curate.numerics.submodular import Objective
 
 
 class FacilityLocation(Selector):
     """Rows that together lie close to every row of the pool."""
 
     budget: Budget = Field(description='how much to keep: 500, "10%", "2M tokens" or "10% characters"')
-    kernel: KernelForm = Field(
-        default="auto", description="which similarities are held: dense, sparse, or dense while it fits"
+    kernel: KernelForm | Literal["pruned"] = Field(
+        default="auto",
+        description="which similarities are held: dense, sparse, dense while it fits (auto), or pruned",
     )
     neighbours: int = Field(default=64, ge=2, description="sparse: the rows that each is compared with")
     max_memory_gib: float = Field(default=4, gt=0, description="the most that the kernel may take, in GiB")
@@ -45,27 +63,60 @@ class FacilityLocation(Selector):
     )
     device: Device = Field(default="cpu", description="where the kernel is held and read: cpu or cuda")
 
+    @model_validator(mode="after")
+    def _one_sample(self) -> Self:
+        if self.kernel == "pruned" and self.greedy == "stochastic":
+            raise ValueError(
+                "`greedy: stochastic` reads a `dense` or `sparse` kernel. Got `kernel: pruned`; leave `greedy` out."
+            )
+        return self
+
     def needs(self) -> frozenset[str]:
         """The embedding and what the budget counts."""
         return frozenset({"embedding"}) | self.budget.needs()
 
     def expected_memory_bytes(self, rows: int, width: int) -> int:
         """The kernel."""
+        if self.kernel == "pruned":
+            from curate.numerics.pruned import pruned_bytes
+
+            return pruned_bytes(rows, self.max_memory_gib * GIB) + 8 * rows * width
         return kernel_bytes(self.kernel, rows, width, self.neighbours, self.max_memory_gib)
 
     def select(self, pool: Pool) -> Selection:
         """The rows in order of choice. Raises DataError where a kernel does not fit, or as any selector."""
         check_device(self.device)
-        epsilon = self.epsilon if self.greedy == "stochastic" else None
-        return choose(pool, self.budget, self._objective, epsilon)
+        return choose(pool, self.budget, self._pruned if self.kernel == "pruned" else self._maximise)
 
-    def _objective(self, vectors: NDArray[np.float32]) -> tuple[Any, dict[str, Any]]:
+    def _maximise(self, candidates: Candidates) -> Found:
         from curate.numerics import submodular
         from curate.numerics.kernels import SparseKernel
 
-        kernel, notes = kernel_of(vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device)
+        assert self.kernel != "pruned"
+        kernel, notes = kernel_of(
+            candidates.vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device
+        )
+        objective: Objective
         if isinstance(kernel, SparseKernel):
-            return submodular.SparseFacilityLocation(kernel), notes
-        if self.greedy == "stochastic":
-            return submodular.FacilityLocationOnDemand(kernel), notes
-        return submodular.FacilityLocation(kernel), notes
+            objective = submodular.SparseFacilityLocation(kernel)
+        elif self.greedy == "stochastic":
+            objective = submodular.FacilityLocationOnDemand(kernel)
+        else:
+            objective = submodular.FacilityLocation(kernel)
+        found = greedily(objective, candidates, self.epsilon if self.greedy == "stochastic" else None)
+        return replace(found, notes=notes | found.notes)
+
+    def _pruned(self, candidates: Candidates) -> Found:
+        from curate.numerics.pruned import pruned_greedy
+
+        found = pruned_greedy(
+            candidates.vectors, candidates.admission, self.max_memory_gib * GIB, self.device
+        )
+        notes = {"kernel": "pruned", "greedy": "exact", "chosen_on_a_sample": found.begun}
+        if found.kernel is None:
+            return Found(found.chosen, notes, "")
+        held = {
+            "kernel_bytes": found.kernel.bytes,
+            "mean_neighbours": round(found.kernel.mean_neighbours, 1),
+        }
+        return Found(found.chosen, notes | held, "")

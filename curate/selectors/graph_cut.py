@@ -13,16 +13,24 @@ Cost: n²d operations for the kernel (twice that for a sparse one), then O(n) a 
 Source: Iyer, Bilmes, 2015, and as used by Renduchintala et al., "SMART", 2024 (λ = 0.4).
 """
 
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.budget import Budget
 from curate.pool import Pool
 from curate.selector import Selection, Selector
-from curate.selectors._submodular import Device, KernelForm, check_device, choose, kernel_bytes, kernel_of
+from curate.selectors._submodular import (
+    Candidates,
+    Device,
+    Found,
+    KernelForm,
+    check_device,
+    choose,
+    greedily,
+    kernel_bytes,
+    kernel_of,
+)
 
 
 class GraphCut(Selector):
@@ -50,10 +58,13 @@ class GraphCut(Selector):
     def select(self, pool: Pool) -> Selection:
         """The rows in order of choice. Raises DataError where a kernel does not fit, or as any selector."""
         check_device(self.device)
-        return choose(pool, self.budget, self._objective)
+        return choose(pool, self.budget, self._maximise)
 
-    def _objective(self, vectors: NDArray[np.float32]) -> tuple[Any, dict[str, Any]]:
+    def _maximise(self, candidates: Candidates) -> Found:
         from curate.numerics import submodular
 
-        kernel, notes = kernel_of(vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device)
-        return submodular.GraphCut(kernel, self.redundancy), notes
+        kernel, notes = kernel_of(
+            candidates.vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device
+        )
+        found = greedily(submodular.GraphCut(kernel, self.redundancy), candidates)
+        return replace(found, notes=notes | found.notes)

@@ -14,16 +14,14 @@ Source: Kulesza, Taskar, 2012; Chen, Zhang, Zhou, "Fast greedy MAP inference for
 Deviations: their update holds n·|S| numbers; here M = (I + X_SᵀX_S/ε)⁻¹ is updated, the same gains.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from curate.budget import Budget
 from curate.pool import Pool
 from curate.selector import Selection, Selector
-from curate.selectors._submodular import Device, check_device, choose
+from curate.selectors._submodular import Device, check_device, choose, greedily
 
 
 class LogDeterminant(Selector):
@@ -51,11 +49,14 @@ class LogDeterminant(Selector):
 
     def select(self, pool: Pool) -> Selection:
         """The rows in order of choice. Raises DataError as any selector."""
-        check_device(self.device)
-        epsilon = self.epsilon if self.greedy == "stochastic" else None
-        return choose(pool, self.budget, self._objective, epsilon)
-
-    def _objective(self, vectors: NDArray[np.float32]) -> tuple[Any, dict[str, Any]]:
         from curate.numerics import submodular
 
-        return submodular.LogDeterminant(vectors, self.noise, self.device), {}
+        check_device(self.device)
+        epsilon = self.epsilon if self.greedy == "stochastic" else None
+        return choose(
+            pool,
+            self.budget,
+            lambda candidates: greedily(
+                submodular.LogDeterminant(candidates.vectors, self.noise, self.device), candidates, epsilon
+            ),
+        )

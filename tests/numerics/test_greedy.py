@@ -1,15 +1,16 @@
 """Greedy, lazily, held or sampled, on three submodular functions: against the function itself, row by row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rules import Rules
 
 from curate.numerics import submodular
 from curate.numerics.greedy import Chosen, greedy, lazy_greedy, stochastic_greedy
@@ -28,33 +29,6 @@ from curate.numerics.submodular import (
 LIMIT = 2.0**30
 NOISE = 0.1
 REDUNDANCY = 0.4
-
-
-@dataclass
-class Rules:
-    """An admission of `budget` rows. first: rows that must be chosen before any other but include."""
-
-    budget: int
-    include: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    barred: frozenset[int] = frozenset()
-    first: frozenset[int] = frozenset()
-    asked: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.chosen = set(self.include.tolist())
-
-    @property
-    def spent(self) -> bool:
-        return len(self.chosen) >= self.budget
-
-    def verdict(self, row: int) -> Literal["yes", "later", "never"]:
-        self.asked.append(row)
-        if row in self.barred:
-            return "never"
-        return "later" if not self.first <= self.chosen and row not in self.first else "yes"
-
-    def add(self, row: int) -> None:
-        self.chosen.add(row)
 
 
 def points(rows: int, width: int = 5, seed: int = 0, copies: bool = False) -> np.ndarray:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 from candidates import pool_of, random_pool
+from pydantic import ValidationError
 
 from curate.constraints import Constraints
 from curate.errors import ConfigError, DataError
@@ -191,3 +192,36 @@ def test_a_gpu_chooses_as_the_cpu(name: str) -> None:
         made(name, budget=40, device=device).select(pool).kept.tolist() for device in ("cpu", "cuda")
     )
     assert here == there
+
+
+def test_pruned_says_what_was_chosen_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.numerics.pruned.SAMPLE_ROWS", 100)
+    monkeypatch.setattr("curate.numerics.pruned.BEGUN_SHARE", 0.02)
+    pool = random_pool(400, seed=3)
+    dense, pruned = (
+        made("facility_location", budget=40, kernel=form).select(pool) for form in ("dense", "pruned")
+    )
+    assert pruned.notes["kernel"] == "pruned" and pruned.notes["chosen_on_a_sample"] == 8
+    assert 0 < pruned.notes["mean_neighbours"] < 400
+    assert pruned.notes["objective"] == pytest.approx(dense.notes["objective"], rel=0.02)
+    assert pruned.reasons[0].endswith(", chosen 1 of 40")
+    assert pruned.dropped_reasons[0].endswith(" when the budget was met")
+
+
+def test_pruned_on_few_rows_chooses_as_dense() -> None:
+    pool = random_pool(300, seed=4)
+    dense, pruned = (
+        made("facility_location", budget=30, kernel=form).select(pool) for form in ("dense", "pruned")
+    )
+    assert pruned.kept.tolist() == dense.kept.tolist()
+
+
+def test_pruned_with_a_random_sample_of_candidates_is_refused() -> None:
+    with pytest.raises(ValidationError, match="`greedy: stochastic` reads a `dense` or `sparse` kernel"):
+        made("facility_location", budget=3, kernel="pruned", greedy="stochastic")
+
+
+def test_the_plan_knows_what_pruned_takes() -> None:
+    selector = made("facility_location", budget=5, kernel="pruned")
+    assert selector.expected_memory_bytes(8_000, 384) < 4 * 8_000**2
+    assert selector.expected_memory_bytes(1_000_000, 256) < 7 * 2**30

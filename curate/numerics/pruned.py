@@ -1,0 +1,200 @@
+"""Facility location over all similarities of which few are held: those that can still serve a row better.
+
+Once some rows are chosen, a similarity s_ij below what i is already served with adds nothing to any later gain. After
+m of n choices about n/m similarities of a row are above that (were the chosen random, n/(m + 1) on average). So:
+
+    1. the first m rows are chosen on a sample of the rows that are served: gains estimated from a thousand of them
+    2. the products of all rows are made block by block, once, and those above the service of either row are kept
+    3. the other rows are chosen on these, by exact gains
+
+Memory and the passes over it are n²/m in place of n². What is given up: the first choices are the best by an estimate.
+Up to SAMPLE_ROWS rows nothing is, and the choices are those of the dense kernel.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from curate.errors import DataError
+from curate.numerics.greedy import Admission, Chosen, greedy
+from curate.numerics.kernels import GIB, DenseKernel, SparseKernel, column_sums, on_grid, parts
+from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
+
+SAMPLE_ROWS = 1000
+"""Rows on which the first gains are estimated."""
+BEGUN_SHARE = 1 / 250
+"""Of all rows, those that are chosen on a sample."""
+PRODUCT_ROWS, PRODUCT_COLUMNS = 512, 2048
+"""A block of products: 4 MiB."""
+PAIR_BYTES = 96
+"""Of a kept pair, while the kernel is made: the pair itself, both its directions, and the sorted copy."""
+
+
+class EstimatedFacilityLocation(FacilityLocation):
+    """f(S) = Σ_i max_{j∈S} s_ij, estimated from a sample of the rows i; the gains of all rows held.
+
+    That a row of the sample serves itself is left out of its gain: it would count as if n / sample rows were like it.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32], sample: NDArray[np.int64], device: str = "cpu") -> None:
+        """vectors: float32 [rows, d], of length 1 (or 0). sample: int64, rows. 4 · sample · rows bytes."""
+        points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+        places = torch.from_numpy(sample).to(device)
+        values = on_grid(points[places] @ points.T)
+        self._own = points[places].any(1).float()
+        self._place = {row: place for place, row in enumerate(sample.tolist())}
+        self._scale = len(vectors) / len(sample)
+        values[torch.arange(len(places), device=device), places] = self._own if self._scale == 1 else 0
+        super().__init__(DenseKernel(values))
+
+    def gains(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """n / sample times what the row adds to the service of the sample, float64."""
+        return super().gains(rows) * self._scale
+
+    def _service(self, row: int) -> torch.Tensor:
+        service = self._values[:, row].clone()
+        if (place := self._place.get(row)) is not None:
+            service[place] = self._own[place]
+        return service
+
+
+class _First:
+    """An admission that is spent after so many rows."""
+
+    def __init__(self, admission: Admission, rows: int) -> None:
+        self._admission, self.include = admission, admission.include
+        self._left = rows - len(admission.include)
+
+    @property
+    def spent(self) -> bool:
+        return self._left <= 0 or self._admission.spent
+
+    def verdict(self, row: int) -> Literal["yes", "later", "never"]:
+        return self._admission.verdict(row)
+
+    def add(self, row: int) -> None:
+        self._left -= 1
+        self._admission.add(row)
+
+
+@dataclass(frozen=True)
+class PrunedChoice:
+    """chosen: as any greedy's. begun: how many of them were chosen on a sample. kernel: the similarities that were kept
+    then; None where there was nothing left to choose.
+    """
+
+    chosen: Chosen
+    begun: int
+    kernel: SparseKernel | None
+
+
+def first_rows(rows: int, max_bytes: float) -> int:
+    """How many rows are chosen on a sample: one in 250, or so many that what is kept then takes half of max_bytes."""
+    return max(1, math.ceil(rows * BEGUN_SHARE), math.ceil(rows * rows * PAIR_BYTES / max_bytes))
+
+
+def pruned_bytes(rows: int, max_bytes: float) -> int:
+    """What it takes, in bytes, about: the sample, then the pairs that are kept."""
+    kept = rows * rows // (first_rows(rows, max_bytes) + 1) * PAIR_BYTES // 2
+    return max(4 * rows * min(rows, SAMPLE_ROWS), kept)
+
+
+def pruned_greedy(
+    vectors: NDArray[np.float32], admission: Admission, max_bytes: float, device: str = "cpu"
+) -> PrunedChoice:
+    """Greedy facility location as above.
+
+    vectors: float32 [rows, d], of length 1 (or 0: similar to nothing), in an order that means nothing: the sample
+    is every so-manieth. Gains and bounds are exact: those of the first choices are computed afterwards. n²d
+    operations, O(n · (d + sample) + n²/m) memory. Raises DataError where that is more than max_bytes.
+    """
+    rows = len(vectors)
+    sample = np.linspace(0, rows, min(rows, SAMPLE_ROWS), endpoint=False).astype(np.int64)
+    estimated = EstimatedFacilityLocation(vectors, sample, device)
+    begun = greedy(estimated, _First(admission, first_rows(rows, max_bytes)))
+    del estimated
+    gains, service = _served(vectors, begun.rows, device)
+    if admission.spent or not len(begun.rows):
+        bounds = _left(vectors, service, device)
+        bounds[begun.rows] = gains
+        return PrunedChoice(Chosen(begun.rows, gains, bounds, begun.evaluations), len(begun.rows), None)
+    begun = replace(begun, gains=gains)
+    kernel = pruned_kernel(vectors, service, max_bytes, device)
+    chosen = greedy(SparseFacilityLocation(kernel, service), admission, begun)
+    return PrunedChoice(chosen, len(begun.rows), kernel)
+
+
+def pruned_kernel(
+    vectors: NDArray[np.float32], service: NDArray[np.float32], max_bytes: float, device: str = "cpu"
+) -> SparseKernel:
+    """The similarities above what one of both rows is served with; all others count as 0.
+
+    vectors: float32 [rows, d]. service: float32 [rows]. Each pair is computed once, n²d operations, in blocks.
+    Raises DataError where more are kept than max_bytes hold.
+    """
+    from scipy import sparse  # type: ignore[import-untyped]
+
+    rows = len(vectors)
+    points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+    least = torch.from_numpy(service).to(device)
+    space = torch.empty(PRODUCT_ROWS * PRODUCT_COLUMNS, device=device)
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    kept = 0
+    for part in parts(rows, PRODUCT_ROWS):
+        for ahead in parts(rows - part.start, PRODUCT_COLUMNS):
+            other = slice(part.start + ahead.start, part.start + ahead.stop)
+            shape = part.stop - part.start, other.stop - other.start
+            products = space[: shape[0] * shape[1]].view(shape)
+            torch.mm(points[part], points[other].T, out=products)
+            above = (products > least[part, None]).logical_or_(products > least[other])
+            places = torch.nonzero(above.view(-1)).squeeze(1)
+            one, two = places // shape[1] + part.start, places % shape[1] + other.start
+            value = on_grid(products.view(-1)[places])
+            worth = (value > torch.minimum(least[one], least[two])) & (one < two)
+            found.append((one[worth].int(), two[worth].int(), value[worth]))
+            kept += len(found[-1][0])
+            if kept * PAIR_BYTES > max_bytes:
+                raise DataError(
+                    f"{rows:,} rows have more similar pairs than `max_memory_gib` {max_bytes / GIB:g} holds after "
+                    "the first choices. Raise it, or write `kernel: sparse`."
+                )
+    lower, upper, values = (torch.cat(each).numpy(force=True) for each in zip(*found, strict=True))
+    del found
+    half = sparse.coo_matrix((values, (lower, upper)), shape=(rows, rows)).tocsr()
+    own = sparse.diags_array(vectors.any(axis=1).astype(np.float32), format="csr")
+    whole = half + half.T + own
+    whole.sort_indices()
+    return SparseKernel(whole.indptr.astype(np.int64), whole.indices.astype(np.int32), whole.data)
+
+
+def _served(
+    vectors: NDArray[np.float32], chosen: NDArray[np.int64], device: str
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """What each chosen row added, float64 [chosen], in their order; what each row is served with, float32 [rows]."""
+    points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+    those = torch.from_numpy(chosen).to(device)
+    levels = torch.zeros(len(chosen), dtype=torch.float64, device=device)
+    service = torch.zeros(len(vectors), device=device)
+    for part in parts(len(vectors), PRODUCT_ROWS):
+        similarity = on_grid(points[part] @ points[those].T)
+        own = torch.arange(part.start, part.stop, device=device)[:, None] == those
+        similarity[own & points[part].any(1)[:, None]] = 1
+        best = similarity.cummax(1).values
+        levels += best.double().sum(0)
+        service[part] = best[:, -1] if len(chosen) else 0
+    return np.diff(levels.numpy(force=True), prepend=0.0), service.numpy(force=True)
+
+
+def _left(vectors: NDArray[np.float32], service: NDArray[np.float32], device: str) -> NDArray[np.float64]:
+    """What each row would add where all are served so, Σ_i max(0, s_ij − service_i), float64 [rows]. 2n²d steps."""
+    points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+    served = torch.from_numpy(service).to(device)
+    left = torch.zeros(len(vectors), dtype=torch.float64, device=device)
+    for part in parts(len(vectors), PRODUCT_ROWS):
+        left += column_sums(on_grid(points[part] @ points.T).sub_(served[part, None]).clamp_(min=0))
+    found: NDArray[np.float64] = left.numpy(force=True)
+    return found
