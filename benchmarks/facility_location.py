@@ -22,8 +22,8 @@ the vectors to what the system wants; `select`: from there to the rows. Imports 
 
 Ours are the two forms of the selector: `auto`, which is `dense` where n² numbers fit into 4 GiB, else `sparse`; and
 `pruned`, which goes through all n² and holds few (all its seconds stand under `select`). The peers run dense ways
-below those 4 GiB, sparse ways above; one that asks for more than `--memory-gib` or takes more than `--timeout` seconds is
-reported so. A peer environment:
+below those 4 GiB, sparse ways above; one that asks for more than `--memory-gib` or takes more than `--timeout`
+seconds is reported so. A peer environment:
 `pip install apricot-select submodlib-py "scipy<1.14"` (submodlib uses names that later versions of SciPy lack).
 """
 
