@@ -251,7 +251,7 @@ def main() -> None:
             continue
         print(
             f"{name:21} {found['kernel']:9.2f} {found['select']:9.2f} {found['total']:9.2f} "
-            f"{found['total'] / best['curate'].get('total', np.nan):8.1f} {found['peak'] / 2**30:9.2f} "
+            f"{found['total'] / best['curate pruned'].get('total', np.nan):8.1f} {found['peak'] / 2**30:9.2f} "
             f"{found['objective'] / most:10.4%}"
         )
 

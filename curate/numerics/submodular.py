@@ -153,9 +153,9 @@ class SparseFacilityLocation:
         self.rows = kernel.rows
         self._kernel = kernel
         self._covered = np.zeros(self.rows, dtype=np.float32) if covered is None else covered.copy()
-        added = np.maximum(kernel.values - np.repeat(self._covered, np.diff(kernel.starts)), 0)
-        gains = np.bincount(kernel.columns, weights=added, minlength=self.rows)
-        self._gains: NDArray[np.float64] = gains.astype(np.float64, copy=False)
+        added = np.maximum(kernel.values - self._covered[kernel.columns], 0)
+        total = np.concatenate([[0.0], np.cumsum(added, dtype=np.float64)])
+        self._gains: NDArray[np.float64] = total[kernel.starts[1:]] - total[kernel.starts[:-1]]
 
     def gains(self, rows: Rows | None = None) -> NDArray[np.float64]:
         """Σ_i max(0, s_ij − max_{k∈S} s_ik) of each row j, float64; exact."""

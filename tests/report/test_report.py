@@ -103,7 +103,7 @@ def test_an_unfinished_run_is_told_of(run: curate.Run) -> None:
     (made / "run.json").write_text(json.dumps(info))
     text = page(curate.open(made))
     assert "The run is not finished, so the report shows what there is: out of rows" in text
-    assert "selection.parquet: does not exist" in text
+    assert "has no selection.parquet; the run failed after 1 stages: out of rows" in text
 
 
 def test_nothing_is_loaded(html: str) -> None:
