@@ -155,7 +155,7 @@ def dense_kernel(vectors: NDArray[np.float32], max_bytes: float, device: str = "
             f"{max_bytes / GIB:g}. Raise it, or write `kernel: sparse`."
         )
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    values = _empty(rows, device)
+    values = empty((rows, rows), device)
     for part in parts(rows, PRODUCT_ROWS):
         ahead = values[part, part.start :]
         on_grid(torch.mm(points[part], points[part.start :].T, out=ahead))
@@ -259,8 +259,8 @@ def _numpy(tensor: torch.Tensor) -> NDArray:  # type: ignore[type-arg]
     return tensor.cpu().numpy()
 
 
-def _empty(rows: int, device: str) -> torch.Tensor:
-    """float32 [rows, rows]. NumPy asks the system for large pages, torch does not; rows here and there come quicker."""
+def empty(shape: tuple[int, ...], device: str) -> torch.Tensor:
+    """float32 of a shape. NumPy asks the system for large pages, torch does not; rows here and there come quicker."""
     if device == "cpu":
-        return torch.from_numpy(np.empty((rows, rows), dtype=np.float32))
-    return torch.empty(rows, rows, device=device)
+        return torch.from_numpy(np.empty(shape, dtype=np.float32))
+    return torch.empty(shape, device=device)

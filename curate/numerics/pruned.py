@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from curate.errors import DataError
 from curate.numerics.greedy import Admission, Chosen, greedy
-from curate.numerics.kernels import GIB, DenseKernel, SparseKernel, column_sums, on_grid, parts
+from curate.numerics.kernels import GIB, DenseKernel, SparseKernel, column_sums, empty, on_grid, parts
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
@@ -44,7 +44,8 @@ class EstimatedFacilityLocation(FacilityLocation):
         """vectors: float32 [rows, d], of length 1 (or 0). sample: int64, rows. 4 · sample · rows bytes."""
         points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
         places = torch.from_numpy(sample).to(device)
-        values = on_grid(points[places] @ points.T)
+        values = empty((len(sample), len(vectors)), device)
+        on_grid(torch.mm(points[places], points.T, out=values))
         self._own = points[places].any(1).float()
         self._place = {row: place for place, row in enumerate(sample.tolist())}
         self._scale = len(vectors) / len(sample)
@@ -141,7 +142,7 @@ def pruned_kernel(
     rows = len(vectors)
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
     least = torch.from_numpy(service).to(device)
-    space = torch.empty(PRODUCT_ROWS * PRODUCT_COLUMNS, device=device)
+    space = empty((PRODUCT_ROWS * PRODUCT_COLUMNS,), device)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     kept = 0
     for part in parts(rows, PRODUCT_ROWS):
@@ -151,11 +152,10 @@ def pruned_kernel(
             products = space[: shape[0] * shape[1]].view(shape)
             torch.mm(points[part], points[other].T, out=products)
             above = (products > least[part, None]).logical_or_(products > least[other])
-            places = torch.nonzero(above.view(-1)).squeeze(1)
-            one, two = places // shape[1] + part.start, places % shape[1] + other.start
-            value = on_grid(products.view(-1)[places])
-            worth = (value > torch.minimum(least[one], least[two])) & (one < two)
-            found.append((one[worth].int(), two[worth].int(), value[worth]))
+            if not ahead.start:
+                above.triu_(1)
+            one, two = torch.nonzero(above, as_tuple=True)
+            found.append(((one + part.start).int(), (two + other.start).int(), on_grid(products[one, two])))
             kept += len(found[-1][0])
             if kept * PAIR_BYTES > max_bytes:
                 raise DataError(
