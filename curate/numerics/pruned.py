@@ -142,16 +142,21 @@ def pruned_kernel(
     rows = len(vectors)
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
     least = torch.from_numpy(service).to(device)
+    # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
     space = empty((PRODUCT_ROWS * PRODUCT_COLUMNS,), device)
+    one_gains, two_gains = torch.empty(2, len(space), dtype=torch.bool, device=device)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     kept = 0
     for part in parts(rows, PRODUCT_ROWS):
         for ahead in parts(rows - part.start, PRODUCT_COLUMNS):
             other = slice(part.start + ahead.start, part.start + ahead.stop)
             shape = part.stop - part.start, other.stop - other.start
-            products = space[: shape[0] * shape[1]].view(shape)
+            products, above, also = (
+                each[: shape[0] * shape[1]].view(shape) for each in (space, one_gains, two_gains)
+            )
             torch.mm(points[part], points[other].T, out=products)
-            above = (products > least[part, None]).logical_or_(products > least[other])
+            torch.gt(products, least[part, None], out=above)
+            above.logical_or_(torch.gt(products, least[other], out=also))
             if not ahead.start:
                 above.triu_(1)
             one, two = torch.nonzero(above, as_tuple=True)
