@@ -8,8 +8,9 @@ same each time. The similarity is max(0, cos) for all systems, and `objective` i
 in float64, of each system's rows, as a share of the best of them.
 
 Each system has a process of its own, so that `peak` (resident memory, with its libraries) is its own. `kernel`: from
-the vectors to what the system wants; `select`: from there to the rows. Imports are not counted; each selects from
-1,000 rows first, to warm up (apricot compiles at every selection all the same: Numba, about two seconds). Of
+the vectors to what the system wants; `select`: from there to the rows. Imports are not counted; each selects
+before, from 8,000 rows (1,000 in sparse ways), to warm up (apricot compiles at every selection all the same: Numba,
+about two seconds). Of
 `--repeats` runs the fastest counts, repeats one after another over the systems.
 
     dense      the kernel by NumPy in float32 (a matrix product, clipped: faster than the peers' own ways), float64
@@ -69,7 +70,8 @@ def run(vectors, budget):
     chosen = greedy(objective, admission).rows
     return middle - start, time.perf_counter() - middle, chosen, kernel, dense
 vectors = np.load(path)
-run(vectors[:1000], 100)
+warm = 1000 if "sparse" in how else 8000
+run(vectors[:warm], warm // 10)
 kernel_seconds, select_seconds, chosen, kernel, dense = run(vectors, int(budget))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 if not dense:
@@ -120,7 +122,8 @@ def run(vectors, budget):
     chosen = (apricot if name == "apricot" else submodlib)(given, budget)
     return middle - start, time.perf_counter() - middle, [int(row) for row in chosen]
 vectors = np.load(path)
-run(vectors[:1000], 100)
+warm = 1000 if "sparse" in how else 8000
+run(vectors[:warm], warm // 10)
 kernel, select, chosen = run(vectors, int(budget))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 json.dump({"kernel": kernel, "select": select, "peak": peak, "chosen": chosen}, open(out, "w"))

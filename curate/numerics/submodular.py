@@ -173,10 +173,8 @@ class SparseFacilityLocation:
         lengths = kernel.starts[served.astype(np.int64) + 1] - starts
         ends = np.cumsum(lengths)
         places = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-        value = kernel.values[places]
-        lost = np.maximum(value - np.repeat(before, lengths), 0) - np.maximum(
-            value - np.repeat(now, lengths), 0
-        )
+        before = np.repeat(before, lengths)
+        lost = np.clip(kernel.values[places], before, np.repeat(now, lengths)) - before
         np.subtract.at(self._gains, kernel.columns[places], lost.astype(np.float64))
 
 
