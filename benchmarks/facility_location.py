@@ -9,9 +9,8 @@ in float64, of each system's rows, as a share of the best of them.
 
 Each system has a process of its own, so that `peak` (resident memory, with its libraries) is its own. `kernel`: from
 the vectors to what the system wants; `select`: from there to the rows. Imports are not counted; each selects
-before, from 8,000 rows (1,000 in sparse ways), to warm up (apricot compiles at every selection all the same: Numba,
-about two seconds). Of
-`--repeats` runs the fastest counts, repeats one after another over the systems.
+before, from at most 8,000 rows (peers in sparse ways: 1,000), to warm up (apricot compiles at every selection all the
+same: Numba, about two seconds). Of `--repeats` runs the fastest counts, repeats one after another over the systems.
 
     dense      the kernel by NumPy in float32 (a matrix product, clipped: faster than the peers' own ways), float64
                for apricot, which takes nothing else; lazy greedy
@@ -46,7 +45,7 @@ NEIGHBOURS = 64
 
 OURS = """
 import json, resource, sys, time
-import numpy as np, polars as pl
+import faiss, numpy as np, polars as pl
 from curate.budget import Budget
 from curate.numerics.greedy import greedy
 from curate.numerics.kmeans import unit_rows
@@ -70,7 +69,7 @@ def run(vectors, budget):
     chosen = greedy(objective, admission).rows
     return middle - start, time.perf_counter() - middle, chosen, kernel, dense
 vectors = np.load(path)
-warm = 1000 if "sparse" in how else 8000
+warm = min(8000, len(vectors))
 run(vectors[:warm], warm // 10)
 kernel_seconds, select_seconds, chosen, kernel, dense = run(vectors, int(budget))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -122,7 +121,7 @@ def run(vectors, budget):
     chosen = (apricot if name == "apricot" else submodlib)(given, budget)
     return middle - start, time.perf_counter() - middle, [int(row) for row in chosen]
 vectors = np.load(path)
-warm = 1000 if "sparse" in how else 8000
+warm = min(1000 if "sparse" in how else 8000, len(vectors))
 run(vectors[:warm], warm // 10)
 kernel, select, chosen = run(vectors, int(budget))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -257,8 +257,11 @@ class Run:
         what: "has no health.json". why: the reason where the run is done, as a sentence.
         """
         info, done = self.info, f"{len(self.stages)} stages"
+        stop = info["config"].get("stop_after")
         progress = {
-            "done": f"the run is done. {why}",
+            "done": f"the run is done. {why}"
+            if stop is None
+            else f"the run ends after item {stop} (`stop_after`)",
             "running": f"the run is running, {done} done",
             "interrupted": f"the run was interrupted after {done}",
             "failed": f"the run failed after {done}: {info.get('error')}",

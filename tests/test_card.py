@@ -1,6 +1,7 @@
 """The card of a run in Jupyter: of every status, and with everything escaped."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,24 @@ def test_a_table_that_is_not_there_yet_says_how_far_the_run_came(
     tmp_path: Path, status: str, told: str
 ) -> None:
     more = {"error": "disk full"} if status == "failed" else {}
-    run = written(tmp_path / "toy-1", status=status, stages=[], **more)
+    run = written(tmp_path / "toy-1", status=status, stages=[], config={}, **more)
     for table in (lambda: run.rows, lambda: run.scores, lambda: run.selected, lambda: run.health):
         with pytest.raises(CurateError, match=told):
             table()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "the run is done. Its configuration has no `mix`."),
+        ({"stop_after": None}, "the run is done. Its configuration has no `mix`."),
+        ({"stop_after": 2}, "the run ends after item 2 (`stop_after`)."),
+    ],
+)
+def test_what_a_finished_run_lacks_has_its_reason(tmp_path: Path, config: dict[str, Any], told: str) -> None:
+    run = written(tmp_path / "toy-1", status="done", stages=[], config=config)
+    with pytest.raises(CurateError, match=re.escape(f"toy-1: has no schedule.parquet; {told}")):
+        _ = run.schedule
 
 
 def test_a_folder_of_runs_names_those_in_it(tmp_path: Path) -> None:

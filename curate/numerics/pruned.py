@@ -25,11 +25,13 @@ from curate.numerics.kernels import GIB, DenseKernel, SparseKernel, column_sums,
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
-"""Rows on which the first gains are estimated."""
+"""Rows on which the first gains are estimated, at least."""
 BEGUN_SHARE = 1 / 250
 """Of all rows, those that are chosen on a sample."""
 PRODUCT_ROWS, PRODUCT_COLUMNS = 512, 2048
-"""A block of products: 4 MiB."""
+"""A block of products: 4 MiB. At least as many columns as rows."""
+HALF_STEP = 2.0**-17
+"""Half the distance of two similarities on their grid."""
 PAIR_BYTES = 96
 """Of a kept pair, while the kernel is made: the pair itself, both its directions, and the sorted copy."""
 
@@ -64,28 +66,40 @@ class EstimatedFacilityLocation(FacilityLocation):
 
 
 class _First:
-    """An admission that is spent after so many rows."""
+    """An admission that is spent after so many free choices, or where no row is worth anything more by the estimate.
 
-    def __init__(self, admission: Admission, rows: int) -> None:
+    Included rows and those that a minimum forces (while others wait) are not counted: they may all be alike.
+    """
+
+    def __init__(self, admission: Admission, estimated: EstimatedFacilityLocation, rows: int) -> None:
         self._admission, self.include = admission, admission.include
-        self._left = rows - len(admission.include)
+        self._estimated, self._left = estimated, rows
+        self._any = False
+        self._waiting: set[int] = set()
 
     @property
     def spent(self) -> bool:
-        return self._left <= 0 or self._admission.spent
+        done = self._left <= 0 or self._admission.spent
+        return done or (self._any and not self._estimated.gains().max() > 0)
 
     def verdict(self, row: int) -> Literal["yes", "later", "never"]:
-        return self._admission.verdict(row)
+        verdict = self._admission.verdict(row)
+        if verdict == "later":
+            self._waiting.add(row)
+        elif row in self._waiting:  # all that wait are in the running again
+            self._waiting.clear()
+        return verdict
 
     def add(self, row: int) -> None:
-        self._left -= 1
+        self._any = True
+        self._left -= not self._waiting
         self._admission.add(row)
 
 
 @dataclass(frozen=True)
 class PrunedChoice:
-    """chosen: as any greedy's. begun: how many of them were chosen on a sample. kernel: the similarities that were kept
-    then; None where there was nothing left to choose.
+    """chosen: as any greedy's. begun: how many of them come before the exact gains: the included ones, and those chosen
+    on a sample. kernel: the similarities that were kept then; None where there was nothing left to choose.
     """
 
     chosen: Chosen
@@ -93,15 +107,22 @@ class PrunedChoice:
     kernel: SparseKernel | None
 
 
-def first_rows(rows: int, max_bytes: float) -> int:
-    """How many rows are chosen on a sample: one in 250, or so many that what is kept then takes half of max_bytes."""
-    return max(1, math.ceil(rows * BEGUN_SHARE), math.ceil(rows * rows * PAIR_BYTES / max_bytes))
+def first_and_sample(rows: int, max_bytes: float) -> tuple[int, int]:
+    """How many rows are chosen on a sample, and of how many rows it is.
+
+    The first: one row in 250, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
+    four times those rows (a sample that they serve wholly tells nothing more), within half of max_bytes; where that
+    is not enough, fewer rows are chosen.
+    """
+    first = max(1, math.ceil(rows * BEGUN_SHARE), math.ceil(rows * rows * PAIR_BYTES / max_bytes))
+    sample = min(rows, max(SAMPLE_ROWS, 4 * first), max(4, int(max_bytes / (8 * rows))))
+    return min(first, max(1, sample // 4)), sample
 
 
 def pruned_bytes(rows: int, max_bytes: float) -> int:
     """What it takes, in bytes, about: the sample, then the pairs that are kept."""
-    kept = rows * rows // (first_rows(rows, max_bytes) + 1) * PAIR_BYTES // 2
-    return max(4 * rows * min(rows, SAMPLE_ROWS), kept)
+    first, sample = first_and_sample(rows, max_bytes)
+    return max(4 * rows * sample, rows * rows // (first + 1) * PAIR_BYTES // 2)
 
 
 def pruned_greedy(
@@ -111,12 +132,13 @@ def pruned_greedy(
 
     vectors: float32 [rows, d], of length 1 (or 0: similar to nothing), in an order that means nothing: the sample
     is every so-manieth. Gains and bounds are exact: those of the first choices are computed afterwards. n²d
-    operations, O(n · (d + sample) + n²/m) memory. Raises DataError where that is more than max_bytes.
+    operations, O(n · (d + sample) + n²/m) memory. Raises DataError where more pairs are kept than max_bytes hold.
     """
     rows = len(vectors)
-    sample = np.linspace(0, rows, min(rows, SAMPLE_ROWS), endpoint=False).astype(np.int64)
+    first, of = first_and_sample(rows, max_bytes)
+    sample = np.linspace(0, rows, of, endpoint=False).astype(np.int64)
     estimated = EstimatedFacilityLocation(vectors, sample, device)
-    begun = greedy(estimated, _First(admission, first_rows(rows, max_bytes)))
+    begun = greedy(estimated, _First(admission, estimated, first))
     del estimated
     gains, service = _served(vectors, begun.rows, device)
     if admission.spent or not len(begun.rows):
@@ -141,7 +163,9 @@ def pruned_kernel(
 
     rows = len(vectors)
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    least = torch.from_numpy(service).to(device)
+    least = (
+        torch.from_numpy(service).to(device) + HALF_STEP
+    )  # what lies lower is rounded to the service, or below
     # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
     space = empty((PRODUCT_ROWS * PRODUCT_COLUMNS,), device)
     one_gains, two_gains = torch.empty(2, len(space), dtype=torch.bool, device=device)
@@ -155,8 +179,8 @@ def pruned_kernel(
                 each[: shape[0] * shape[1]].view(shape) for each in (space, one_gains, two_gains)
             )
             torch.mm(points[part], points[other].T, out=products)
-            torch.gt(products, least[part, None], out=above)
-            above.logical_or_(torch.gt(products, least[other], out=also))
+            torch.ge(products, least[part, None], out=above)
+            above.logical_or_(torch.ge(products, least[other], out=also))
             if not ahead.start:
                 above.triu_(1)
             one, two = torch.nonzero(above, as_tuple=True)

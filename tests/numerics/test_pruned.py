@@ -14,7 +14,7 @@ from curate.numerics import pruned
 from curate.numerics.greedy import greedy
 from curate.numerics.kernels import dense_kernel
 from curate.numerics.kmeans import unit_rows
-from curate.numerics.pruned import EstimatedFacilityLocation, first_rows, pruned_greedy, pruned_kernel
+from curate.numerics.pruned import EstimatedFacilityLocation, first_and_sample, pruned_greedy, pruned_kernel
 from curate.numerics.submodular import FacilityLocation
 
 LIMIT = 2.0**30
@@ -61,6 +61,7 @@ def test_up_to_a_sample_of_rows_it_is_greedy_on_all_similarities(rows: int, seed
     expected = greedy(FacilityLocation(dense_kernel(vectors, LIMIT)), Rules(budget))
     found = pruned_greedy(vectors, Rules(budget), LIMIT)
     assert found.begun == 1
+    assert found.chosen.rows.tolist() == expected.rows.tolist()
     assert found.chosen.gains == pytest.approx(expected.gains, abs=rows * STEP)
     assert found.chosen.gains.sum() == pytest.approx(value(vectors, found.chosen.rows), abs=rows * STEP)
 
@@ -136,7 +137,7 @@ def test_rules_hold_over_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_included_rows_than_are_chosen_on_a_sample() -> None:
     vectors = points(40)
     found = pruned_greedy(vectors, Rules(6, include=np.array([3, 1, 2])), LIMIT)
-    assert found.chosen.rows.tolist()[:3] == [3, 1, 2] and found.begun == 3
+    assert found.chosen.rows.tolist()[:3] == [3, 1, 2] and found.begun == 4
     assert len(found.chosen.rows) == 6
 
 
@@ -156,11 +157,47 @@ def test_more_pairs_than_fit_say_what_to_do() -> None:
         pruned_kernel(points(200), np.zeros(200, dtype=np.float32), 9_600)
 
 
-def test_less_memory_begins_with_more_rows() -> None:
-    few, many = (first_rows(100_000, gib * 2**30) for gib in (4, 0.4))
-    assert few == 400
-    assert many > 2000
-    assert pruned.pruned_bytes(100_000, 0.4 * 2**30) < 0.5 * 2**30
+def test_less_memory_begins_with_more_rows_on_a_larger_sample() -> None:
+    assert first_and_sample(8_000, 4 * 2**30) == (32, 1000)
+    first, sample = first_and_sample(200_000, 4 * 2**30)
+    assert first > 2 * 200_000 / 1000 * 0.8 and sample >= 4 * first
+    assert pruned.pruned_bytes(200_000, 4 * 2**30) < 4 * 2**30
+
+
+@pytest.mark.parametrize("rows", [1, 3, 900, 30_000, 10**6])
+def test_the_first_rows_are_never_more_than_a_quarter_of_the_sample(rows: int) -> None:
+    for limit in (2.0**20, 2.0**28, 2.0**32):
+        first, sample = first_and_sample(rows, limit)
+        assert 1 <= first <= max(1, sample // 4)
+        assert sample <= rows and (sample <= 4 or 4 * rows * sample <= limit / 2)
+
+
+def test_where_the_sample_is_served_wholly_choices_go_on_by_exact_gains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = np.concatenate([np.repeat(points(5), 40, axis=0), points(200, seed=1)])
+    monkeypatch.setattr(pruned, "SAMPLE_ROWS", 20)
+    monkeypatch.setattr(pruned, "first_and_sample", lambda rows, limit: (100, 8))
+    found = pruned_greedy(vectors, Rules(120), LIMIT)
+    assert 5 <= found.begun < 100
+    assert np.all(np.diff(found.chosen.gains[found.begun :]) <= 0)
+    assert found.chosen.gains[found.begun] > 0
+
+
+def test_included_and_forced_rows_are_not_counted_as_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = points(300, 12)
+    on_a_sample_of(monkeypatch, 60, 6, 300)
+    included = pruned_greedy(vectors, Rules(60, include=np.arange(20)), LIMIT)
+    assert included.begun == 26
+    forced = pruned_greedy(vectors, Rules(60, first=frozenset(range(20))), LIMIT)
+    assert 24 <= forced.begun <= 26
+    assert set(forced.chosen.rows[:20].tolist()) == set(range(20))
+
+
+def test_copies_that_are_served_wholly_are_not_kept() -> None:
+    vectors = np.repeat(points(6, 64), 50, axis=0)
+    found = pruned_kernel(vectors, np.ones(300, dtype=np.float32), LIMIT)
+    assert len(found.values) == 300  # each with itself
 
 
 @pytest.mark.gpu
