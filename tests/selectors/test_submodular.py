@@ -220,9 +220,9 @@ def test_pruned_says_what_was_chosen_how(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_pruned_on_few_rows_chooses_as_dense(budget: int | str, limits: dict[str, Any] | None) -> None:
     pool = random_pool(300, seed=4)
-    vectors = pool.frame["embedding"].to_list()
-    vectors[5] = vectors[250] = None
-    frame = pool.frame.with_columns(embedding=pl.Series(vectors, dtype=pl.Array(pl.Float32, 8)))
+    corners = np.random.default_rng(4).choice([-0.25, 0.25], (300, 16))  # products are exact in any order
+    vectors = [None if row in (5, 250) else corner for row, corner in enumerate(corners.tolist())]
+    frame = pool.frame.with_columns(embedding=pl.Series(vectors, dtype=pl.Array(pl.Float32, 16)))
     pool = replace(pool, frame=frame, constraints=limits and Constraints.model_validate(limits))
     dense, pruned = (
         made("facility_location", budget=budget, kernel=form).select(pool) for form in ("dense", "pruned")
