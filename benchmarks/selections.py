@@ -44,6 +44,7 @@ METHODS: dict[str, Any] = {
     "kmeans_quality": {"kmeans_quality": {**QUALITY}},
     "closest_to_centroid": {"closest_to_centroid": {}},
     "facility_location": {"facility_location": {}},
+    "facility_location, pruned": {"facility_location": {"kernel": "pruned"}},
     "graph_cut": {"graph_cut": {}},
     "log_determinant": {"log_determinant": {}},
     "smart": {"smart": {"per": "cluster"}},
