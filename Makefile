@@ -54,7 +54,7 @@ demo-data/pool.json: demo/pool.py demo/sources.py curate/data/noise.py | $(STAMP
 	$(BIN)/python -m demo.pool --out demo-data
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 fix: $(STAMP)
 	$(BIN)/ruff check --fix .

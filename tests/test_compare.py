@@ -105,6 +105,7 @@ def test_a_view_is_a_forward_and_is_shared(tiny_model: Path, tmp_path: Path) -> 
     assert [stage.passes(frozenset(outputs)).forwards for outputs in asked] == [1, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_another_seed_computes_that_alone(compared: curate.Run, tiny_model: Path) -> None:
     config = json.loads(json.dumps(compared.info["config"]))
     config["pipeline"]["compare"]["seeds"] = [0, 1, 2]

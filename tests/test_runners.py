@@ -100,6 +100,7 @@ def write_scorer(folder: Path, name: str, body: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_error_in_a_ray_worker_reads_as_it_would_here(tmp_path: Path, pool: Path) -> None:
     body = "raise DataError('row 7 is not to my taste. Remove it.')"
     methods = write_scorer(tmp_path / "methods", "failing", body)
@@ -137,6 +138,7 @@ def test_a_batch_that_memory_cannot_hold_is_halved_and_said(
     assert_same(run, reference)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_again_and_again_stops_the_run(tmp_path: Path, pool: Path) -> None:
     methods = write_scorer(tmp_path / "methods", "deadly", "os._exit(9)")
     config = configuration(pool, [{"score": ["deadly"]}], plugins=[str(methods)])

@@ -95,6 +95,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "folder"), [(name, name) for name in PAGES], indirect=["folder"], ids=list(PAGES)
 )
