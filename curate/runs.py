@@ -269,7 +269,8 @@ class Run:
         return CurateError(f"{self.path}: {what}; {progress.strip().rstrip('.')}.")
 
     def _json(self, file: str, why: str) -> Mapping[str, Any]:
-        return json.loads(self._file(file, why).read_bytes())  # type: ignore[no-any-return]
+        found: Mapping[str, Any] = json.loads(self._file(file, why).read_bytes())
+        return found
 
     def _table(self, file: str, why: str = "") -> pl.LazyFrame:
         return pl.scan_parquet(self._file(file, why))

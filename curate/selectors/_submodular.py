@@ -1,6 +1,6 @@
 """What the submodular selectors share: rows with an embedding, their kernel, greedy, reasons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,8 +150,13 @@ def choose(pool: Pool, budget: Budget, maximise: Callable[[Candidates], Found]) 
     return Selection.of(kept, _reasons(pool.rows, known, kept, gains, found.bounds), notes)
 
 
-def greedily(objective: "Objective", candidates: Candidates, epsilon: float | None = None) -> Found:
-    """The best row each time; with epsilon, that of a random sample of (n/k) ln(1/epsilon) rows."""
+def greedily(
+    objective: "Objective", candidates: Candidates, notes: Mapping[str, Any], epsilon: float | None = None
+) -> Found:
+    """The best row each time; with epsilon, that of a random sample of (n/k) ln(1/epsilon) rows.
+
+    notes: what is known of the objective, told with what is found.
+    """
     from curate.numerics.greedy import greedy, lazy_greedy, stochastic_greedy
     from curate.numerics.submodular import sample_rows
 
@@ -161,9 +166,9 @@ def greedily(objective: "Objective", candidates: Candidates, epsilon: float | No
         order = np.argsort(pool.keys("stochastic")[rows], kind="stable")
         seed = derive(pool.seed, "stochastic_greedy")
         chosen = stochastic_greedy(objective, candidates.admission, sample, order, seed)
-        return Found(chosen, {"greedy": "stochastic", "sample_rows": sample}, "at most ")
+        return Found(chosen, {**notes, "greedy": "stochastic", "sample_rows": sample}, "at most ")
     chosen = (greedy if objective.held else lazy_greedy)(objective, candidates.admission)
-    return Found(chosen, {"greedy": "exact"}, "" if objective.held else "at most ")
+    return Found(chosen, {**notes, "greedy": "exact"}, "" if objective.held else "at most ")
 
 
 def _expected(pool: Pool, budget: Budget) -> int:

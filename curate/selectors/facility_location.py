@@ -21,7 +21,7 @@ Source: Nemhauser, Wolsey, Fisher, 1978; Mirzasoleiman et al., "Lazier than lazy
 it: Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", 2014.
 """
 
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -87,16 +87,15 @@ class FacilityLocation(Selector):
     def select(self, pool: Pool) -> Selection:
         """The rows in order of choice. Raises DataError where a kernel does not fit, or as any selector."""
         check_device(self.device)
-        return choose(pool, self.budget, self._pruned if self.kernel == "pruned" else self._maximise)
+        if self.kernel == "pruned":
+            return choose(pool, self.budget, self._pruned)
+        return choose(pool, self.budget, partial(self._maximise, self.kernel))
 
-    def _maximise(self, candidates: Candidates) -> Found:
+    def _maximise(self, form: KernelForm, candidates: Candidates) -> Found:
         from curate.numerics import submodular
         from curate.numerics.kernels import SparseKernel
 
-        assert self.kernel != "pruned"
-        kernel, notes = kernel_of(
-            candidates.vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device
-        )
+        kernel, notes = kernel_of(candidates.vectors, form, self.neighbours, self.max_memory_gib, self.device)
         objective: Objective
         if isinstance(kernel, SparseKernel):
             objective = submodular.SparseFacilityLocation(kernel)
@@ -104,8 +103,7 @@ class FacilityLocation(Selector):
             objective = submodular.FacilityLocationOnDemand(kernel)
         else:
             objective = submodular.FacilityLocation(kernel)
-        found = greedily(objective, candidates, self.epsilon if self.greedy == "stochastic" else None)
-        return replace(found, notes=notes | found.notes)
+        return greedily(objective, candidates, notes, self.epsilon if self.greedy == "stochastic" else None)
 
     def _pruned(self, candidates: Candidates) -> Found:
         from curate.numerics.pruned import pruned_greedy

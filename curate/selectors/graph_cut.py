@@ -13,8 +13,6 @@ Cost: n²d operations for the kernel (twice that for a sparse one), then O(n) a 
 Source: Iyer, Bilmes, 2015, and as used by Renduchintala et al., "SMART", 2024 (λ = 0.4).
 """
 
-from dataclasses import replace
-
 from pydantic import Field
 
 from curate.budget import Budget
@@ -66,5 +64,4 @@ class GraphCut(Selector):
         kernel, notes = kernel_of(
             candidates.vectors, self.kernel, self.neighbours, self.max_memory_gib, self.device
         )
-        found = greedily(submodular.GraphCut(kernel, self.redundancy), candidates)
-        return replace(found, notes=notes | found.notes)
+        return greedily(submodular.GraphCut(kernel, self.redundancy), candidates, notes)

@@ -57,6 +57,9 @@ class LogDeterminant(Selector):
             pool,
             self.budget,
             lambda candidates: greedily(
-                submodular.LogDeterminant(candidates.vectors, self.noise, self.device), candidates, epsilon
+                submodular.LogDeterminant(candidates.vectors, self.noise, self.device),
+                candidates,
+                {},
+                epsilon,
             ),
         )
