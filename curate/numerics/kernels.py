@@ -82,7 +82,7 @@ class DenseKernel:
 class SparseKernel:
     """The similarities of near neighbours, by rows; all others count as 0. 8 bytes each.
 
-    starts: int64 [rows + 1]; columns: int32 [held], ascending in a row; values: float32 [held], symmetric, whole
+    starts: int64 [rows + 1]; columns: int32 [held], each once in a row; values: float32 [held], symmetric, whole
     multiples of 2⁻¹⁶ in [0, 1]. Row i holds columns[starts[i] : starts[i + 1]].
     """
 

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_ELEMENTS = 1 << 22
+_CACHED_ELEMENTS = 1 << 16
+"""512 KiB of float64, so that passes over them stay in a core's cache."""
 
 
 def unit_rows(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1, float32 [rows, d]; a zero row stays zero."""
     scaled = np.empty(points.shape, dtype=np.float32)
-    for part in _blocks(len(points), points.shape[1]):
+    for part in _blocks(len(points), points.shape[1], _CACHED_ELEMENTS):
         norms = np.linalg.norm(points[part].astype(np.float64), axis=1, keepdims=True)
         scaled[part] = points[part] / np.where(norms > 0, norms, 1)
     return scaled
@@ -145,6 +147,6 @@ def _prepared(points: NDArray[np.float32], spherical: bool) -> NDArray[np.float6
     return (unit_rows(points) if spherical else points).astype(np.float64)
 
 
-def _blocks(rows: int, width: int) -> Iterator[slice]:
-    step = max(1, _BLOCK_ELEMENTS // max(1, width))
+def _blocks(rows: int, width: int, elements: int = _BLOCK_ELEMENTS) -> Iterator[slice]:
+    step = max(1, elements // max(1, width))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

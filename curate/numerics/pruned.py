@@ -36,6 +36,10 @@ PAIR_BYTES = 96
 """Of a kept pair, while the kernel is made: the pair itself, both its directions, and the sorted copy."""
 
 
+Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Rows, int32, as many others, int32, and the similarity of each pair, float32."""
+
+
 class EstimatedFacilityLocation(FacilityLocation):
     """f(S) = Σ_i max_{j∈S} s_ij, estimated from a sample of the rows i; the gains of all rows held.
 
@@ -48,6 +52,7 @@ class EstimatedFacilityLocation(FacilityLocation):
         places = torch.from_numpy(sample).to(device)
         values = empty((len(sample), len(vectors)), device)
         on_grid(torch.mm(points[places], points.T, out=values))
+        self._sample = places
         self._own = points[places].any(1).float()
         self._place = {row: place for place, row in enumerate(sample.tolist())}
         self._scale = len(vectors) / len(sample)
@@ -57,6 +62,21 @@ class EstimatedFacilityLocation(FacilityLocation):
     def gains(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """n / sample times what the row adds to the service of the sample, float64."""
         return super().gains(rows) * self._scale
+
+    def above(self, service: NDArray[np.float32]) -> Pairs:
+        """The pairs of which one row or both are in the sample, each once, whose similarity is above what one of both
+        is served with, float32 [rows].
+        """
+        served = torch.from_numpy(service).to(self._values.device)
+        found: list[Pairs] = []
+        for part in parts(len(self._sample), max(1, PRODUCT_ROWS * PRODUCT_COLUMNS // self.rows)):
+            rows, values = self._sample[part], self._values[part]
+            above = values > torch.minimum(served[rows, None], served)
+            above[:, self._sample] = above[:, self._sample].triu(part.start + 1)
+            one, two = torch.nonzero(above, as_tuple=True)
+            found.append((rows[one].int(), two.int(), values[one, two]))
+        one, two, values = (torch.cat(each) for each in zip(*found, strict=True))
+        return one, two, values
 
     def _service(self, row: int) -> torch.Tensor:
         service = self._values[:, row].clone()
@@ -139,65 +159,90 @@ def pruned_greedy(
     sample = np.linspace(0, rows, of, endpoint=False).astype(np.int64)
     estimated = EstimatedFacilityLocation(vectors, sample, device)
     begun = greedy(estimated, _First(admission, estimated, first))
-    del estimated
     gains, service = _served(vectors, begun.rows, device)
     if admission.spent or not len(begun.rows):
         bounds = _left(vectors, service, device)
         bounds[begun.rows] = gains
         return PrunedChoice(Chosen(begun.rows, gains, bounds, begun.evaluations), len(begun.rows), None)
     begun = replace(begun, gains=gains)
-    kernel = pruned_kernel(vectors, service, max_bytes, device)
+    known = sample, estimated.above(service)
+    del estimated
+    kernel = pruned_kernel(vectors, service, max_bytes, device, known)
     chosen = greedy(SparseFacilityLocation(kernel, service), admission, begun)
     return PrunedChoice(chosen, len(begun.rows), kernel)
 
 
 def pruned_kernel(
-    vectors: NDArray[np.float32], service: NDArray[np.float32], max_bytes: float, device: str = "cpu"
+    vectors: NDArray[np.float32],
+    service: NDArray[np.float32],
+    max_bytes: float,
+    device: str = "cpu",
+    known: tuple[NDArray[np.int64], "Pairs"] | None = None,
 ) -> SparseKernel:
     """The similarities above what one of both rows is served with; all others count as 0.
 
-    vectors: float32 [rows, d]. service: float32 [rows]. Each pair is computed once, n²d operations, in blocks.
-    Raises DataError where more are kept than max_bytes hold.
+    vectors: float32 [rows, d]. service: float32 [rows]. known: rows, int64, and what is kept of
+    all pairs with them; of the others each is computed once, n²d operations, in blocks. Raises DataError where more
+    are kept than max_bytes hold.
     """
-    from scipy import sparse  # type: ignore[import-untyped]
-
     rows = len(vectors)
-    points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    least = (
-        torch.from_numpy(service).to(device) + HALF_STEP
-    )  # what lies lower is rounded to the service, or below
+    those, given = (np.empty(0, dtype=np.int64), None) if known is None else known
+    pairs = _Kept(rows, max_bytes)
+    if given is not None:
+        pairs.keep(*given)
+    order = np.setdiff1d(np.arange(rows), those)
+    order = order[np.argsort(service[order], kind="stable")]  # of two rows, the former is served less
+    ordered = torch.from_numpy(order.astype(np.int32)).to(device)
+    points = torch.from_numpy(vectors[order]).to(device)
+    least = torch.from_numpy(service[order]).to(device) + HALF_STEP  # what lies lower is rounded to it, or below
     # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
     space = empty((PRODUCT_ROWS * PRODUCT_COLUMNS,), device)
-    one_gains, two_gains = torch.empty(2, len(space), dtype=torch.bool, device=device)
-    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    kept = 0
-    for part in parts(rows, PRODUCT_ROWS):
-        for ahead in parts(rows - part.start, PRODUCT_COLUMNS):
+    above_space = torch.empty(len(space), dtype=torch.bool, device=device)
+    for part in parts(len(order), PRODUCT_ROWS):
+        for ahead in parts(len(order) - part.start, PRODUCT_COLUMNS):
             other = slice(part.start + ahead.start, part.start + ahead.stop)
             shape = part.stop - part.start, other.stop - other.start
-            products, above, also = (
-                each[: shape[0] * shape[1]].view(shape) for each in (space, one_gains, two_gains)
-            )
+            products, above = (each[: shape[0] * shape[1]].view(shape) for each in (space, above_space))
             torch.mm(points[part], points[other].T, out=products)
             torch.ge(products, least[part, None], out=above)
-            above.logical_or_(torch.ge(products, least[other], out=also))
             if not ahead.start:
                 above.triu_(1)
             one, two = torch.nonzero(above, as_tuple=True)
-            found.append(((one + part.start).int(), (two + other.start).int(), on_grid(products[one, two])))
-            kept += len(found[-1][0])
-            if kept * PAIR_BYTES > max_bytes:
-                raise DataError(
-                    f"{rows:,} rows have more similar pairs than `max_memory_gib` {max_bytes / GIB:g} holds after "
-                    "the first choices. Raise it, or write `kernel: sparse`."
-                )
-    lower, upper, values = (torch.cat(each).numpy(force=True) for each in zip(*found, strict=True))
-    del found
-    half = sparse.coo_matrix((values, (lower, upper)), shape=(rows, rows)).tocsr()
-    own = sparse.diags_array(vectors.any(axis=1).astype(np.float32), format="csr")
-    whole = half + half.T + own
-    whole.sort_indices()
-    return SparseKernel(whole.indptr.astype(np.int64), whole.indices.astype(np.int32), whole.data)
+            pairs.keep(ordered[part][one], ordered[other][two], on_grid(products[one, two]))
+    return pairs.kernel(vectors)
+
+
+class _Kept:
+    """Pairs as they are found."""
+
+    def __init__(self, rows: int, max_bytes: float) -> None:
+        self._rows, self._max_bytes = rows, max_bytes
+        self._found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._count = 0
+
+    def keep(self, one: torch.Tensor, two: torch.Tensor, values: torch.Tensor) -> None:
+        """Each pair once, no row with itself. Raises DataError where it is too much."""
+        self._found.append((one, two, values))
+        self._count += len(one)
+        if self._count * PAIR_BYTES > self._max_bytes:
+            raise DataError(
+                f"{self._rows:,} rows have more similar pairs than `max_memory_gib` {self._max_bytes / GIB:g} holds "
+                "after the first choices. Raise it, or write `kernel: sparse`."
+            )
+
+    def kernel(self, vectors: NDArray[np.float32]) -> SparseKernel:
+        """Both directions of each pair, and of each row that has a direction its similarity to itself."""
+        from scipy import sparse  # type: ignore[import-untyped]
+
+        one, two, values = (torch.cat(each).numpy(force=True) for each in zip(*self._found, strict=True))
+        self._found.clear()
+        own = np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
+        values = np.concatenate([values, np.ones(len(own), dtype=np.float32), values])
+        places = np.concatenate([one, own, two]), np.concatenate([two, own, one])
+        both = sparse.coo_array((values, places), shape=(self._rows, self._rows))
+        both.has_canonical_format = True  # no pair comes twice: there is nothing to add up
+        held = both.tocsr()
+        return SparseKernel(held.indptr.astype(np.int64), held.indices.astype(np.int32, copy=False), held.data)
 
 
 def _served(

@@ -154,8 +154,9 @@ class SparseFacilityLocation:
         self._kernel = kernel
         self._covered = np.zeros(self.rows, dtype=np.float32) if covered is None else covered.copy()
         added = np.maximum(kernel.values - self._covered[kernel.columns], 0)
-        total = np.concatenate([[0.0], np.cumsum(added, dtype=np.float64)])
-        self._gains: NDArray[np.float64] = total[kernel.starts[1:]] - total[kernel.starts[:-1]]
+        any_held = kernel.starts[1:] > kernel.starts[:-1]
+        self._gains = np.zeros(self.rows)
+        self._gains[any_held] = np.add.reduceat(added, kernel.starts[:-1][any_held], dtype=np.float64)
 
     def gains(self, rows: Rows | None = None) -> NDArray[np.float64]:
         """Σ_i max(0, s_ij − max_{k∈S} s_ik) of each row j, float64; exact."""
@@ -164,18 +165,22 @@ class SparseFacilityLocation:
     def add(self, row: int) -> None:
         """O(neighbours²)."""
         kernel = self._kernel
-        served, similarity = kernel.similar(row)
-        better = similarity > self._covered[served]
-        served, now = kernel.columns[kernel.starts[row] : kernel.starts[row + 1]][better], similarity[better]
+        similar = slice(kernel.starts[row], kernel.starts[row + 1])
+        better = np.flatnonzero(kernel.values[similar] > self._covered[kernel.columns[similar]])
+        if not len(better):
+            return
+        served, after = kernel.columns[similar][better], kernel.values[similar][better]
         before = self._covered[served]
-        self._covered[served] = now
-        starts = kernel.starts[served]
-        lengths = kernel.starts[served.astype(np.int64) + 1] - starts
-        ends = np.cumsum(lengths)
-        places = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-        before = np.repeat(before, lengths)
-        lost = np.clip(kernel.values[places], before, np.repeat(now, lengths)) - before
-        np.subtract.at(self._gains, kernel.columns[places], lost.astype(np.float64))
+        self._covered[served] = after
+        starts, ends = kernel.starts[:-1][served], kernel.starts[1:][served]
+        theirs = list(map(slice, starts.tolist(), ends.tolist()))
+        lost = np.concatenate([kernel.values[each] for each in theirs])
+        before = np.repeat(before, ends - starts)
+        np.maximum(lost, before, out=lost)
+        np.minimum(lost, np.repeat(after, ends - starts), out=lost)
+        lost -= before
+        who = np.concatenate([kernel.columns[each] for each in theirs])
+        np.subtract.at(self._gains, who, lost.astype(np.float64))
 
 
 class GraphCut:

