@@ -12,6 +12,7 @@ Up to SAMPLE_ROWS rows nothing is, and the choices are those of the dense kernel
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,25 +20,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from curate.errors import DataError
 from curate.numerics.greedy import Admission, Chosen, greedy
-from curate.numerics.kernels import GIB, DenseKernel, SparseKernel, column_sums, empty, on_grid, parts
+from curate.numerics.kernels import DenseKernel, SparseKernel, column_sums, empty, on_grid, parts
+from curate.numerics.pairs import (
+    PAIR_BYTES,
+    PRODUCT_COLUMNS,
+    PRODUCT_ROWS,
+    KeptPairs,
+    Pairs,
+    pairs_above,
+    places_where,
+)
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
 """Rows on which the first gains are estimated, at least."""
 BEGUN_SHARE = 1 / 250
 """Of all rows, those that are chosen on a sample."""
-PRODUCT_ROWS, PRODUCT_COLUMNS = 512, 2048
-"""A block of products: 4 MiB. At least as many columns as rows."""
-HALF_STEP = 2.0**-17
-"""Half the distance of two similarities on their grid."""
-PAIR_BYTES = 96
-"""Of a kept pair, while the kernel is made: the pair itself, both its directions, and the sorted copy."""
-
-
-Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Rows, int32, as many others, int32, and the similarity of each pair, float32."""
 
 
 class EstimatedFacilityLocation(FacilityLocation):
@@ -63,20 +62,17 @@ class EstimatedFacilityLocation(FacilityLocation):
         """n / sample times what the row adds to the service of the sample, float64."""
         return super().gains(rows) * self._scale
 
-    def above(self, service: NDArray[np.float32]) -> Pairs:
+    def above(self, service: NDArray[np.float32]) -> Iterator[Pairs]:
         """The pairs of which one row or both are in the sample, each once, whose similarity is above what one of both
-        is served with, float32 [rows].
+        is served with, float32 [rows]; block by block.
         """
         served = torch.from_numpy(service).to(self._values.device)
-        found: list[Pairs] = []
         for part in parts(len(self._sample), max(1, PRODUCT_ROWS * PRODUCT_COLUMNS // self.rows)):
             rows, values = self._sample[part], self._values[part]
             above = values > torch.minimum(served[rows, None], served)
             above[:, self._sample] = above[:, self._sample].triu(part.start + 1)
-            one, two = torch.nonzero(above, as_tuple=True)
-            found.append((rows[one].int(), two.int(), values[one, two]))
-        one, two, values = (torch.cat(each) for each in zip(*found, strict=True))
-        return one, two, values
+            one, two = places_where(above)
+            yield rows[one].int(), two.int(), values[one, two]
 
     def _service(self, row: int) -> torch.Tensor:
         service = self._values[:, row].clone()
@@ -165,9 +161,11 @@ def pruned_greedy(
         bounds[begun.rows] = gains
         return PrunedChoice(Chosen(begun.rows, gains, bounds, begun.evaluations), len(begun.rows), None)
     begun = replace(begun, gains=gains)
-    known = sample, estimated.above(service)
+    kept = KeptPairs(rows, max_bytes)
+    for pairs in estimated.above(service):
+        kept.keep(pairs)
     del estimated
-    kernel = pruned_kernel(vectors, service, max_bytes, device, known)
+    kernel = pruned_kernel(vectors, service, kept, sample, device)
     chosen = greedy(SparseFacilityLocation(kernel, service), admission, begun)
     return PrunedChoice(chosen, len(begun.rows), kernel)
 
@@ -175,74 +173,21 @@ def pruned_greedy(
 def pruned_kernel(
     vectors: NDArray[np.float32],
     service: NDArray[np.float32],
-    max_bytes: float,
+    kept: KeptPairs,
+    known: NDArray[np.int64] | None = None,
     device: str = "cpu",
-    known: tuple[NDArray[np.int64], "Pairs"] | None = None,
 ) -> SparseKernel:
     """The similarities above what one of both rows is served with; all others count as 0.
 
-    vectors: float32 [rows, d]. service: float32 [rows]. known: rows, int64, and what is kept of
-    all pairs with them; of the others each is computed once, n²d operations, in blocks. Raises DataError where more
-    are kept than max_bytes hold.
+    vectors: float32 [rows, d]. service: float32 [rows]. kept: of all pairs with the known rows, int64 (none unless
+    told); each other pair is computed once. Raises DataError where `kept` is full.
     """
-    rows = len(vectors)
-    those, given = (np.empty(0, dtype=np.int64), None) if known is None else known
-    pairs = _Kept(rows, max_bytes)
-    if given is not None:
-        pairs.keep(*given)
-    order = np.setdiff1d(np.arange(rows), those)
-    order = order[np.argsort(service[order], kind="stable")]  # of two rows, the former is served less
-    ordered = torch.from_numpy(order.astype(np.int32)).to(device)
-    points = torch.from_numpy(vectors[order]).to(device)
-    least = torch.from_numpy(service[order]).to(device) + HALF_STEP  # what lies lower is rounded to it, or below
-    # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
-    space = empty((PRODUCT_ROWS * PRODUCT_COLUMNS,), device)
-    above_space = torch.empty(len(space), dtype=torch.bool, device=device)
-    for part in parts(len(order), PRODUCT_ROWS):
-        for ahead in parts(len(order) - part.start, PRODUCT_COLUMNS):
-            other = slice(part.start + ahead.start, part.start + ahead.stop)
-            shape = part.stop - part.start, other.stop - other.start
-            products, above = (each[: shape[0] * shape[1]].view(shape) for each in (space, above_space))
-            torch.mm(points[part], points[other].T, out=products)
-            torch.ge(products, least[part, None], out=above)
-            if not ahead.start:
-                above.triu_(1)
-            one, two = torch.nonzero(above, as_tuple=True)
-            pairs.keep(ordered[part][one], ordered[other][two], on_grid(products[one, two]))
-    return pairs.kernel(vectors)
-
-
-class _Kept:
-    """Pairs as they are found."""
-
-    def __init__(self, rows: int, max_bytes: float) -> None:
-        self._rows, self._max_bytes = rows, max_bytes
-        self._found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self._count = 0
-
-    def keep(self, one: torch.Tensor, two: torch.Tensor, values: torch.Tensor) -> None:
-        """Each pair once, no row with itself. Raises DataError where it is too much."""
-        self._found.append((one, two, values))
-        self._count += len(one)
-        if self._count * PAIR_BYTES > self._max_bytes:
-            raise DataError(
-                f"{self._rows:,} rows have more similar pairs than `max_memory_gib` {self._max_bytes / GIB:g} holds "
-                "after the first choices. Raise it, or write `kernel: sparse`."
-            )
-
-    def kernel(self, vectors: NDArray[np.float32]) -> SparseKernel:
-        """Both directions of each pair, and of each row that has a direction its similarity to itself."""
-        from scipy import sparse  # type: ignore[import-untyped]
-
-        one, two, values = (torch.cat(each).numpy(force=True) for each in zip(*self._found, strict=True))
-        self._found.clear()
-        own = np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
-        values = np.concatenate([values, np.ones(len(own), dtype=np.float32), values])
-        places = np.concatenate([one, own, two]), np.concatenate([two, own, one])
-        both = sparse.coo_array((values, places), shape=(self._rows, self._rows))
-        both.has_canonical_format = True  # no pair comes twice: there is nothing to add up
-        held = both.tocsr()
-        return SparseKernel(held.indptr.astype(np.int64), held.indices.astype(np.int32, copy=False), held.data)
+    others = np.arange(len(vectors))
+    for pairs in pairs_above(
+        vectors, others if known is None else np.setdiff1d(others, known), service, device
+    ):
+        kept.keep(pairs)
+    return kept.kernel(np.flatnonzero(vectors.any(axis=1)))
 
 
 def _served(

@@ -165,22 +165,23 @@ class SparseFacilityLocation:
     def add(self, row: int) -> None:
         """O(neighbours²)."""
         kernel = self._kernel
-        similar = slice(kernel.starts[row], kernel.starts[row + 1])
-        better = np.flatnonzero(kernel.values[similar] > self._covered[kernel.columns[similar]])
+        starts, ends = kernel.starts[:-1], kernel.starts[1:]
+        similar, similarity = kernel.similar(row)
+        before = self._covered[similar]
+        better = np.flatnonzero(similarity > before)
         if not len(better):
             return
-        served, after = kernel.columns[similar][better], kernel.values[similar][better]
-        before = self._covered[served]
+        served, before, after = kernel.columns[starts[row] + better], before[better], similarity[better]
         self._covered[served] = after
-        starts, ends = kernel.starts[:-1][served], kernel.starts[1:][served]
-        theirs = list(map(slice, starts.tolist(), ends.tolist()))
+        theirs = list(map(slice, starts[served].tolist(), ends[served].tolist()))
+        lengths = ends[served] - starts[served]
         lost = np.concatenate([kernel.values[each] for each in theirs])
-        before = np.repeat(before, ends - starts)
+        before = before.repeat(lengths)
         np.maximum(lost, before, out=lost)
-        np.minimum(lost, np.repeat(after, ends - starts), out=lost)
+        np.minimum(lost, after.repeat(lengths), out=lost)
         lost -= before
-        who = np.concatenate([kernel.columns[each] for each in theirs])
-        np.subtract.at(self._gains, who, lost.astype(np.float64))
+        which = np.concatenate([kernel.columns[each] for each in theirs])
+        np.subtract.at(self._gains, which, lost.astype(np.float64))
 
 
 class GraphCut:

@@ -1,0 +1,153 @@
+"""Pairs of rows whose similarity is above a bound of their own, found among all pairs without holding them.
+
+Where the processor multiplies bfloat16 faster than float32 (AMX, AVX-512 BF16), the products are made in it first:
+twice as fast, or more. Those that may be above the bound, for all that is rounded, are then made again in float32, one
+by one. So what is found is the same; only the way there differs.
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from curate.errors import DataError
+from curate.numerics.kernels import GIB, SparseKernel, on_grid, parts
+
+PRODUCT_ROWS, PRODUCT_COLUMNS = 512, 2048
+"""A block of products: 4 MiB of float32. At least as many columns as rows."""
+HALF_STEP = 2.0**-17
+"""Half the distance of two similarities on their grid."""
+PAIR_BYTES = 96
+"""Of a kept pair, while the kernel is made: the pair itself, both its directions, and the sorted copy."""
+COARSE_ERROR = 3.5 * 2.0**-8
+"""At most so far is a product of vectors of length 1 in bfloat16 from the true one: both factors and the result are
+rounded to 8 bits, each by up to 2⁻⁸ of itself; the half is for the sum in float32 and for what is of second order.
+"""
+
+Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Rows, int32, as many others, int32, and the similarity of each pair, float32."""
+
+
+class KeptPairs:
+    """Pairs as they are found."""
+
+    def __init__(self, rows: int, max_bytes: float) -> None:
+        """rows: of the kernel. max_bytes: that the pairs may take until they are one."""
+        self._rows, self._max_bytes = rows, max_bytes
+        self._found: list[Pairs] = []
+        self._count = 0
+
+    def keep(self, pairs: Pairs) -> None:
+        """Each pair once, no row with itself. Raises DataError where they are too many."""
+        self._found.append(pairs)
+        self._count += len(pairs[0])
+        if self._count * PAIR_BYTES > self._max_bytes:
+            raise DataError(
+                f"{self._rows:,} rows have more similar pairs than `max_memory_gib` {self._max_bytes / GIB:g} holds "
+                "after the first choices. Raise it, or write `kernel: sparse`."
+            )
+
+    def kernel(self, own: NDArray[np.int64]) -> SparseKernel:
+        """Both directions of each pair, and the rows that are similar to themselves, int64. Lets the pairs go."""
+        from scipy import sparse  # type: ignore[import-untyped]
+
+        if self._found:
+            one, two, values = (torch.cat(each).numpy(force=True) for each in zip(*self._found, strict=True))
+        else:
+            one, two, values = (np.empty(0, dtype=kind) for kind in (np.int32, np.int32, np.float32))
+        self._found.clear()
+        values = np.concatenate([values, np.ones(len(own), dtype=np.float32), values])
+        places = (
+            np.concatenate([one, own, two], dtype=np.int32),
+            np.concatenate([two, own, one], dtype=np.int32),
+        )
+        both = sparse.coo_array((values, places), shape=(self._rows, self._rows))
+        both.has_canonical_format = True  # no pair comes twice: there is nothing to add up
+        held = both.tocsr()
+        return SparseKernel(
+            held.indptr.astype(np.int64), held.indices.astype(np.int32, copy=False), held.data
+        )
+
+
+def pairs_above(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64], bound: NDArray[np.float32], device: str = "cpu"
+) -> Iterator[Pairs]:
+    """Of these rows, the pairs whose similarity is above the bound of either, each once, block by block.
+
+    vectors: float32 [all rows, d], of length 1 (or 0). rows: int64. bound: float32 [all rows], multiples of 2⁻¹⁶ in
+    [0, 1]. rows²·d operations, O(rows · d) memory beside the pairs.
+    """
+    # Of two rows, the former has the lower bound, which is the one that counts.
+    order = rows[np.argsort(bound[rows], kind="stable")]
+    names = torch.from_numpy(order.astype(np.int32)).to(device)
+    points = torch.from_numpy(vectors[order]).to(device)
+    # What lies lower than this is rounded to the bound, or below.
+    least = torch.from_numpy(bound[order]).to(device) + HALF_STEP
+    coarse = multiplies_bfloat16(device)
+    factors = points.bfloat16() if coarse else points
+    lowest = _in_bfloat16(least - COARSE_ERROR) if coarse else least
+    # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
+    space = torch.empty(PRODUCT_ROWS * PRODUCT_COLUMNS, dtype=factors.dtype, device=device)
+    above_space = torch.empty(len(space), dtype=torch.bool, device=device)
+    for part in parts(len(order), PRODUCT_ROWS):
+        for ahead in parts(len(order) - part.start, PRODUCT_COLUMNS):
+            other = slice(part.start + ahead.start, part.start + ahead.stop)
+            shape = part.stop - part.start, other.stop - other.start
+            products, above = (each[: shape[0] * shape[1]].view(shape) for each in (space, above_space))
+            torch.mm(factors[part], factors[other].T, out=products)
+            torch.ge(products.view(lowest.dtype), lowest[part, None], out=above)
+            if not ahead.start:
+                above.triu_(1)
+            one, two = places_where(above)
+            if coarse:
+                values = _products(points[part], points[other], one, two)
+                exact = torch.nonzero(values >= least[part][one]).squeeze(1)
+                one, two, values = one[exact], two[exact], values[exact]
+            else:
+                values = products[one, two]
+            yield names[part][one], names[other][two], on_grid(values)
+
+
+def places_where(above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows and columns, int64, where it is so, by rows. above: bool [rows, columns], contiguous."""
+    if above.device.type != "cpu":
+        one, two = torch.nonzero(above, as_tuple=True)
+        return one, two
+    place = torch.from_numpy(
+        np.flatnonzero(above.numpy())
+    )  # skips what is not so by words, where torch does not
+    one = torch.div(place, above.shape[1], rounding_mode="floor")
+    return one, place - one * above.shape[1]
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether products are made faster in bfloat16, with sums in float32. Elsewhere than on a CPU sums may not be."""
+    if device != "cpu":
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch
+        return False
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def _in_bfloat16(least: torch.Tensor) -> torch.Tensor:
+    """The bits of bounds, int16, rounded down to bfloat16; of those not above 0 the least there are.
+
+    Bits of numbers that are not negative are in their order, and of negative ones below them: they compare faster.
+    """
+    bits = (least.view(torch.int32) >> 16).short()
+    return torch.where(least > 0, bits, torch.iinfo(torch.int16).min)
+
+
+def _products(here: torch.Tensor, there: torch.Tensor, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """here[one] · there[two], float32 [pairs]; one: ascending."""
+    starts = torch.zeros(len(here) + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(one, minlength=len(here)), 0, out=starts[1:])
+    shape = len(here), len(there)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        at = torch.sparse_csr_tensor(starts, two, torch.zeros(len(two)), shape, check_invariants=False)
+    found: torch.Tensor = torch.sparse.sampled_addmm(at, here, there.T, beta=0.0).values()
+    return found

@@ -1,0 +1,170 @@
+"""Pairs above a bound: the same in bfloat16 first as in float32 alone, each once, whatever the blocks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.numerics import pairs
+from curate.numerics.kernels import dense_kernel
+from curate.numerics.kmeans import unit_rows
+from curate.numerics.pairs import COARSE_ERROR, KeptPairs, pairs_above, places_where
+
+STEP = 2.0**-16
+Found = dict[tuple[int, int], float]
+
+
+def points(rows: int, width: int = 8, seed: int = 0) -> np.ndarray:
+    return unit_rows(np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32))
+
+
+def corners(rows: int, seed: int = 0) -> np.ndarray:
+    """Corners of a cube of 16 dimensions: their products are exact, in bfloat16 too."""
+    return np.random.default_rng(seed).choice([-0.25, 0.25], (rows, 16)).astype(np.float32)
+
+
+def bounds(rows: int, highest: float, seed: int = 0) -> np.ndarray:
+    drawn = np.random.default_rng(seed + 1).uniform(0, highest, rows)
+    return (np.round(drawn / STEP) * STEP).astype(np.float32)
+
+
+def found(
+    monkeypatch: pytest.MonkeyPatch,
+    coarse: bool,
+    vectors: np.ndarray,
+    bound: np.ndarray,
+    rows: np.ndarray | None = None,
+) -> Found:
+    asked = np.arange(len(vectors)) if rows is None else rows
+    with monkeypatch.context() as patched:
+        patched.setattr(pairs, "multiplies_bfloat16", lambda device: coarse)
+        blocks = [
+            torch.stack([*map(torch.Tensor.double, each)], 1) for each in pairs_above(vectors, asked, bound)
+        ]
+    listed = [(min(one, two), max(one, two), value) for one, two, value in torch.cat(blocks).tolist()]
+    assert len({each[:2] for each in listed}) == len(listed)
+    return {(int(one), int(two)): value for one, two, value in listed}
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 70), seed=st.integers(0, 1000), highest=st.floats(0, 1))
+def test_they_are_all_pairs_above_the_bound_of_either(
+    coarse: bool, rows: int, seed: int, highest: float
+) -> None:
+    vectors, bound = corners(rows, seed), bounds(rows, highest, seed)
+    whole = dense_kernel(vectors, 2**30).values.numpy()
+    above = np.argwhere(np.triu(whole > np.minimum(bound, bound[:, None]), 1))
+    expected = {(one, two): float(whole[one, two]) for one, two in above.tolist()}
+    with pytest.MonkeyPatch.context() as patched:
+        assert found(patched, coarse, vectors, bound) == expected
+
+
+@pytest.mark.parametrize("highest", [0.0, 0.02, 0.5])
+def test_in_bfloat16_first_none_is_lost(monkeypatch: pytest.MonkeyPatch, highest: float) -> None:
+    vectors, bound = points(400, 64), bounds(400, highest)
+    exact, coarse = (found(monkeypatch, way, vectors, bound) for way in (False, True))
+    least = np.minimum(bound, bound[:, None])
+    near = {
+        pair
+        for pair in exact.keys() ^ coarse.keys()
+        if vectors[pair[0]] @ vectors[pair[1]] < least[pair] + 2 * STEP
+    }
+    assert exact.keys() ^ coarse.keys() == near and len(near) < 10
+    both = exact.keys() & coarse.keys()
+    assert len(both) > 100
+    assert max(abs(exact[pair] - coarse[pair]) for pair in both) <= STEP
+
+
+def test_more_pairs_are_looked_at_twice_than_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    real = pairs._products
+
+    def counted(*given: torch.Tensor) -> torch.Tensor:
+        looked.append(len(given[2]))
+        return real(*given)
+
+    monkeypatch.setattr(pairs, "_products", counted)
+    vectors, bound = points(400, 64), np.full(400, 0.25, dtype=np.float32)
+    kept = len(found(monkeypatch, True, vectors, bound))
+    assert kept < sum(looked) < 0.2 * 400 * 399 / 2
+    assert len(found(monkeypatch, False, vectors, bound)) == pytest.approx(kept, abs=3) and len(looked) == 1
+
+
+@pytest.mark.parametrize("width", [1, 3, 64, 384, 4096])
+def test_no_product_in_bfloat16_is_farther_off_than_it_may_be(width: int) -> None:
+    random = np.random.default_rng(width)
+    vectors = random.normal(size=(60, width)).astype(np.float32)
+    vectors[:20] = 1 + 2.0**-8 - 2.0**-20  # halfway between two numbers of bfloat16, and all the same way
+    vectors[20:40] = np.abs(vectors[20:40])
+    vectors = unit_rows(vectors)
+    vectors = np.concatenate([vectors, vectors[:10] * np.float32(1 - 2.0**-9)])
+    coarse = torch.from_numpy(vectors).bfloat16()
+    products = (coarse @ coarse.T).double().numpy()
+    wide = vectors.astype(np.float64)
+    assert np.abs(products - wide @ wide.T).max() <= COARSE_ERROR
+
+
+def test_rounding_all_one_way_comes_near_what_is_allowed() -> None:
+    vector = torch.full((1, 254), (1 + 2.0**-8 - 2.0**-18) / 16)  # of length 1 nearly
+    coarse = float(vector.bfloat16() @ vector.bfloat16().T)
+    assert 0.5 * COARSE_ERROR < float(vector @ vector.T) - coarse < COARSE_ERROR
+
+
+@given(bound=st.floats(-1, 1, width=32), value=st.floats(-1, 1, width=32))
+def test_bits_compare_as_their_numbers_do(bound: float, value: float) -> None:
+    bits = pairs._in_bfloat16(torch.tensor([bound]))
+    number = torch.tensor([value]).bfloat16()
+    passes = bool(number.view(torch.int16) >= bits)
+    if bound > 0:
+        lowered = float(bits.view(torch.bfloat16))
+        assert lowered <= bound <= lowered * (1 + 2.0**-7) + 2.0**-126
+        assert passes == (float(number) >= lowered)
+    else:
+        assert passes
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_similarity_at_the_bound_is_not_above_it(monkeypatch: pytest.MonkeyPatch, coarse: bool) -> None:
+    vectors = corners(2)
+    vectors[:] = 0.25
+    vectors[1, :4] = -0.25  # the product is ½
+    for bound, expected in [(0.5, {}), (0.5 - STEP, {(0, 1): 0.5})]:
+        both = np.full(2, bound, dtype=np.float32)
+        assert found(monkeypatch, coarse, vectors, both) == expected
+        assert found(monkeypatch, coarse, vectors, np.array([1, bound], dtype=np.float32)) == expected
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_of_some_rows_only_their_pairs_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, coarse: bool
+) -> None:
+    vectors, bound, some = corners(150), bounds(150, 0.4), np.arange(1, 150, 2)
+    whole = found(monkeypatch, coarse, vectors, bound)
+    monkeypatch.setattr(pairs, "PRODUCT_ROWS", 7)
+    monkeypatch.setattr(pairs, "PRODUCT_COLUMNS", 13)
+    of_some = found(monkeypatch, coarse, vectors, bound, some)
+    assert of_some == {pair: value for pair, value in whole.items() if pair[0] % 2 and pair[1] % 2}
+    assert 0 < len(of_some) < len(whole)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (8, 8), (5, 1)])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.6, 1.0])
+def test_places_are_by_rows(shape: tuple[int, int], share: float) -> None:
+    where = torch.from_numpy(np.random.default_rng(0).random(shape) < share)
+    assert torch.stack(places_where(where), 1).tolist() == torch.nonzero(where).tolist()
+
+
+def test_without_a_pair_a_row_has_itself() -> None:
+    kernel = KeptPairs(4, 2**20).kernel(np.array([0, 2, 3]))
+    assert kernel.dense().values.numpy().tolist() == np.diag([1.0, 0, 1, 1]).tolist()
+
+
+def test_only_a_cpu_that_can_begins_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    assert not pairs.multiplies_bfloat16("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert pairs.multiplies_bfloat16("cpu") and not pairs.multiplies_bfloat16("cuda")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not pairs.multiplies_bfloat16("cpu")
