@@ -35,7 +35,7 @@ from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
 """Rows on which the first gains are estimated, at least."""
-BEGUN_SHARE = 1 / 250
+BEGUN_SHARE = 1 / 200
 """Of all rows, those that are chosen on a sample."""
 
 
@@ -126,7 +126,7 @@ class PrunedChoice:
 def first_and_sample(rows: int, max_bytes: float) -> tuple[int, int]:
     """How many rows are chosen on a sample, and of how many rows it is.
 
-    The first: one row in 250, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
+    The first: one row in 200, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
     four times those rows (a sample that they serve wholly tells nothing more), within half of max_bytes; where that
     is not enough, fewer rows are chosen.
     """
@@ -198,7 +198,7 @@ def _served(
     those = torch.from_numpy(chosen).to(device)
     levels = torch.zeros(len(chosen), dtype=torch.float64, device=device)
     service = torch.zeros(len(vectors), device=device)
-    for part in parts(len(vectors), PRODUCT_ROWS):
+    for part in parts(len(vectors), max(1, PRODUCT_ROWS * PRODUCT_COLUMNS // max(1, len(chosen)))):
         similarity = on_grid(points[part] @ points[those].T)
         own = torch.arange(part.start, part.stop, device=device)[:, None] == those
         similarity[own & points[part].any(1)[:, None]] = 1
