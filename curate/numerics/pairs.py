@@ -20,7 +20,7 @@ PRODUCT_ROWS, PRODUCT_COLUMNS = 512, 2048
 HALF_STEP = 2.0**-17
 """Half the distance of two similarities on their grid."""
 PAIR_BYTES = 96
-"""Of a kept pair, while the kernel is made: the pair itself, both its directions, and the sorted copy."""
+"""Of a kept pair, while the kernel is made: the pair itself, both its directions, and the copy by rows."""
 COARSE_ERROR = 3.5 * 2.0**-8
 """At most so far is a product of vectors of length 1 in bfloat16 from the true one: both factors and the result are
 rounded to 8 bits, each by up to 2⁻⁸ of itself; the half is for the sum in float32 and for what is of second order.
