@@ -2,7 +2,7 @@
 
 Where the processor multiplies bfloat16 faster than float32 (AMX, AVX-512 BF16), the products are made in it first:
 twice as fast, or more. Those that may be above the bound, for all that is rounded, are then made again in float32, one
-by one. So what is found is the same; only the way there differs.
+by one. What is found is the same but for how sums in float32 are rounded: by a step of the grid here and there.
 """
 
 import warnings
@@ -53,10 +53,7 @@ class KeptPairs:
         """Both directions of each pair, and the rows that are similar to themselves, int64. Lets the pairs go."""
         from scipy import sparse  # type: ignore[import-untyped]
 
-        if self._found:
-            one, two, values = (torch.cat(each).numpy(force=True) for each in zip(*self._found, strict=True))
-        else:
-            one, two, values = (np.empty(0, dtype=kind) for kind in (np.int32, np.int32, np.float32))
+        one, two, values = (torch.cat(each).numpy(force=True) for each in zip(*self._found, strict=True))
         self._found.clear()
         values = np.concatenate([values, np.ones(len(own), dtype=np.float32), values])
         places = (
@@ -72,42 +69,55 @@ class KeptPairs:
 
 
 def pairs_above(
-    vectors: NDArray[np.float32], rows: NDArray[np.int64], bound: NDArray[np.float32], device: str = "cpu"
+    vectors: NDArray[np.float32], bound: NDArray[np.float32], device: str = "cpu"
 ) -> Iterator[Pairs]:
-    """Of these rows, the pairs whose similarity is above the bound of either, each once, block by block.
+    """The pairs of rows whose similarity is above the bound of either, each once, block by block.
 
-    vectors: float32 [all rows, d], of length 1 (or 0). rows: int64. bound: float32 [all rows], multiples of 2⁻¹⁶ in
-    [0, 1]. rows²·d operations, O(rows · d) memory beside the pairs.
+    vectors: float32 [rows, d], of length 1 (or 0). bound: float32 [rows], multiples of 2⁻¹⁶ in [0, 1]. rows²·d
+    operations, O(rows · d) memory beside the pairs.
     """
     # Of two rows, the former has the lower bound, which is the one that counts.
-    order = rows[np.argsort(bound[rows], kind="stable")]
+    order = np.argsort(bound, kind="stable")
     names = torch.from_numpy(order.astype(np.int32)).to(device)
     points = torch.from_numpy(vectors[order]).to(device)
     # What lies lower than this is rounded to the bound, or below.
     least = torch.from_numpy(bound[order]).to(device) + HALF_STEP
-    coarse = multiplies_bfloat16(device)
-    factors = points.bfloat16() if coarse else points
-    lowest = _in_bfloat16(least - COARSE_ERROR) if coarse else least
-    # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
-    space = torch.empty(PRODUCT_ROWS * PRODUCT_COLUMNS, dtype=factors.dtype, device=device)
-    above_space = torch.empty(len(space), dtype=torch.bool, device=device)
+    twice = multiplies_bfloat16(device)
+    fine = _Filter(points, least - HALF_STEP / 2 if twice else least, device)
+    coarse = _Filter(points.bfloat16(), _in_bfloat16(least - COARSE_ERROR), device) if twice else fine
     for part in parts(len(order), PRODUCT_ROWS):
+        # Of a bound near 0 bfloat16 says little: nearly all products may be above.
+        way = fine if least[part.start] < 2 * COARSE_ERROR else coarse
         for ahead in parts(len(order) - part.start, PRODUCT_COLUMNS):
             other = slice(part.start + ahead.start, part.start + ahead.stop)
-            shape = part.stop - part.start, other.stop - other.start
-            products, above = (each[: shape[0] * shape[1]].view(shape) for each in (space, above_space))
-            torch.mm(factors[part], factors[other].T, out=products)
-            torch.ge(products.view(lowest.dtype), lowest[part, None], out=above)
+            products, above = way.block(part, other)
             if not ahead.start:
                 above.triu_(1)
             one, two = places_where(above)
-            if coarse:
-                values = _products(points[part], points[other], one, two)
-                exact = torch.nonzero(values >= least[part][one]).squeeze(1)
-                one, two, values = one[exact], two[exact], values[exact]
+            if twice:
+                one, two, values = _again(points[part], points[other], one, two, least[part][one])
             else:
-                values = products[one, two]
-            yield names[part][one], names[other][two], on_grid(values)
+                values = on_grid(products[one, two])
+            yield names[part][one], names[other][two], values
+
+
+class _Filter:
+    """Products of rows, block by block, and which are not below a bound of the former row."""
+
+    def __init__(self, factors: torch.Tensor, lowest: torch.Tensor, device: str) -> None:
+        """factors: [rows, d]. lowest: [rows], of the same type, or the bits of it."""
+        self._factors, self._lowest = factors, lowest
+        # Blocks have their places: what is freed between the small pieces that are kept would not be used again.
+        self._products = torch.empty(PRODUCT_ROWS * PRODUCT_COLUMNS, dtype=factors.dtype, device=device)
+        self._above = torch.empty(len(self._products), dtype=torch.bool, device=device)
+
+    def block(self, part: slice, other: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Products, and whether each is not below; both [part, other], until the next block."""
+        shape = part.stop - part.start, other.stop - other.start
+        products, above = (each[: shape[0] * shape[1]].view(shape) for each in (self._products, self._above))
+        torch.mm(self._factors[part], self._factors[other].T, out=products)
+        torch.ge(products.view(self._lowest.dtype), self._lowest[part, None], out=above)
+        return products, above
 
 
 def places_where(above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,13 +151,20 @@ def _in_bfloat16(least: torch.Tensor) -> torch.Tensor:
     return torch.where(least > 0, bits, torch.iinfo(torch.int16).min)
 
 
-def _products(here: torch.Tensor, there: torch.Tensor, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
-    """here[one] · there[two], float32 [pairs]; one: ascending."""
+def _again(
+    here: torch.Tensor, there: torch.Tensor, one: torch.Tensor, two: torch.Tensor, least: torch.Tensor
+) -> Pairs:
+    """Of pairs of rows here and there, int64, those whose product is not below `least`, and it as a similarity.
+
+    one: ascending. least: float32 [pairs]. Each product is a sum of its own, so that copies of a row are alike
+    wherever they stand. On the CPU.
+    """
     starts = torch.zeros(len(here) + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(one, minlength=len(here)), 0, out=starts[1:])
     shape = len(here), len(there)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
         at = torch.sparse_csr_tensor(starts, two, torch.zeros(len(two)), shape, check_invariants=False)
-    found: torch.Tensor = torch.sparse.sampled_addmm(at, here, there.T, beta=0.0).values()
-    return found
+    products = torch.sparse.sampled_addmm(at, here, there.T, beta=0.0).values()
+    found = torch.nonzero(products >= least).squeeze(1)
+    return one[found], two[found], on_grid(products[found])

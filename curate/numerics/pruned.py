@@ -12,7 +12,6 @@ Up to SAMPLE_ROWS rows nothing is, and the choices are those of the dense kernel
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,15 +21,7 @@ from numpy.typing import NDArray
 
 from curate.numerics.greedy import Admission, Chosen, greedy
 from curate.numerics.kernels import DenseKernel, SparseKernel, column_sums, empty, on_grid, parts
-from curate.numerics.pairs import (
-    PAIR_BYTES,
-    PRODUCT_COLUMNS,
-    PRODUCT_ROWS,
-    KeptPairs,
-    Pairs,
-    pairs_above,
-    places_where,
-)
+from curate.numerics.pairs import PAIR_BYTES, PRODUCT_COLUMNS, PRODUCT_ROWS, KeptPairs, pairs_above
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
@@ -51,7 +42,6 @@ class EstimatedFacilityLocation(FacilityLocation):
         places = torch.from_numpy(sample).to(device)
         values = empty((len(sample), len(vectors)), device)
         on_grid(torch.mm(points[places], points.T, out=values))
-        self._sample = places
         self._own = points[places].any(1).float()
         self._place = {row: place for place, row in enumerate(sample.tolist())}
         self._scale = len(vectors) / len(sample)
@@ -61,18 +51,6 @@ class EstimatedFacilityLocation(FacilityLocation):
     def gains(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """n / sample times what the row adds to the service of the sample, float64."""
         return super().gains(rows) * self._scale
-
-    def above(self, service: NDArray[np.float32]) -> Iterator[Pairs]:
-        """The pairs of which one row or both are in the sample, each once, whose similarity is above what one of both
-        is served with, float32 [rows]; block by block.
-        """
-        served = torch.from_numpy(service).to(self._values.device)
-        for part in parts(len(self._sample), max(1, PRODUCT_ROWS * PRODUCT_COLUMNS // self.rows)):
-            rows, values = self._sample[part], self._values[part]
-            above = values > torch.minimum(served[rows, None], served)
-            above[:, self._sample] = above[:, self._sample].triu(part.start + 1)
-            one, two = places_where(above)
-            yield rows[one].int(), two.int(), values[one, two]
 
     def _service(self, row: int) -> torch.Tensor:
         service = self._values[:, row].clone()
@@ -155,37 +133,27 @@ def pruned_greedy(
     sample = np.linspace(0, rows, of, endpoint=False).astype(np.int64)
     estimated = EstimatedFacilityLocation(vectors, sample, device)
     begun = greedy(estimated, _First(admission, estimated, first))
+    del estimated
     gains, service = _served(vectors, begun.rows, device)
     if admission.spent or not len(begun.rows):
         bounds = _left(vectors, service, device)
         bounds[begun.rows] = gains
         return PrunedChoice(Chosen(begun.rows, gains, bounds, begun.evaluations), len(begun.rows), None)
     begun = replace(begun, gains=gains)
-    kept = KeptPairs(rows, max_bytes)
-    for pairs in estimated.above(service):
-        kept.keep(pairs)
-    del estimated
-    kernel = pruned_kernel(vectors, service, kept, sample, device)
+    kernel = pruned_kernel(vectors, service, max_bytes, device)
     chosen = greedy(SparseFacilityLocation(kernel, service), admission, begun)
     return PrunedChoice(chosen, len(begun.rows), kernel)
 
 
 def pruned_kernel(
-    vectors: NDArray[np.float32],
-    service: NDArray[np.float32],
-    kept: KeptPairs,
-    known: NDArray[np.int64] | None = None,
-    device: str = "cpu",
+    vectors: NDArray[np.float32], service: NDArray[np.float32], max_bytes: float, device: str = "cpu"
 ) -> SparseKernel:
     """The similarities above what one of both rows is served with; all others count as 0.
 
-    vectors: float32 [rows, d]. service: float32 [rows]. kept: of all pairs with the known rows, int64 (none unless
-    told); each other pair is computed once. Raises DataError where `kept` is full.
+    vectors: float32 [rows, d]. service: float32 [rows]. Raises DataError where more are kept than max_bytes hold.
     """
-    others = np.arange(len(vectors))
-    for pairs in pairs_above(
-        vectors, others if known is None else np.setdiff1d(others, known), service, device
-    ):
+    kept = KeptPairs(len(vectors), max_bytes)
+    for pairs in pairs_above(vectors, service, device):
         kept.keep(pairs)
     return kept.kernel(np.flatnonzero(vectors.any(axis=1)))
 

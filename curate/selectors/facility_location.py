@@ -81,7 +81,7 @@ class FacilityLocation(Selector):
         if self.kernel == "pruned":
             from curate.numerics.pruned import pruned_bytes
 
-            return pruned_bytes(rows, self.max_memory_gib * GIB) + 8 * rows * width
+            return pruned_bytes(rows, self.max_memory_gib * GIB) + 10 * rows * width
         return kernel_bytes(self.kernel, rows, width, self.neighbours, self.max_memory_gib)
 
     def select(self, pool: Pool) -> Selection:

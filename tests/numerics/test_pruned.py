@@ -1,7 +1,6 @@
 """Facility location on pruned similarities: what is kept is all that can still be gained; few rows choose as dense."""
 
 from functools import partial
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ from curate.numerics import pairs, pruned
 from curate.numerics.greedy import greedy
 from curate.numerics.kernels import dense_kernel
 from curate.numerics.kmeans import unit_rows
-from curate.numerics.pairs import KeptPairs
 from curate.numerics.pruned import EstimatedFacilityLocation, first_and_sample, pruned_greedy, pruned_kernel
-from curate.numerics.submodular import FacilityLocation
+from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 LIMIT = 2.0**30
 STEP = 2.0**-16
@@ -54,7 +52,7 @@ def test_every_similarity_above_the_service_of_either_row_is_held(rows: int, see
     service = (np.round(random.uniform(0, least, rows) / STEP) * STEP).astype(np.float32)
     whole = similarities(vectors)
     above = (whole > np.minimum(service, service[:, None])) | np.eye(rows, dtype=np.bool_)
-    found = pruned_kernel(vectors, service, KeptPairs(len(vectors), LIMIT)).dense().values.numpy()
+    found = pruned_kernel(vectors, service, LIMIT).dense().values.numpy()
     # Two products of one pair may round to neighbouring points of the grid.
     near = np.abs(whole - np.minimum(service, service[:, None])) <= 2 * STEP
     np.testing.assert_allclose(np.where(near, 0, found), np.where(above & ~near, whole, 0), rtol=0, atol=STEP)
@@ -75,31 +73,25 @@ def test_up_to_a_sample_of_rows_it_is_greedy_on_all_similarities(rows: int, seed
 
 def test_products_in_blocks_keep_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, service = points(150), np.full(150, 0.25, dtype=np.float32)
-    whole = pruned_kernel(vectors, service, KeptPairs(len(vectors), LIMIT))
+    whole = pruned_kernel(vectors, service, LIMIT)
     monkeypatch.setattr(pairs, "PRODUCT_ROWS", 7)
     monkeypatch.setattr(pairs, "PRODUCT_COLUMNS", 13)
-    blocks = pruned_kernel(vectors, service, KeptPairs(len(vectors), LIMIT))
+    blocks = pruned_kernel(vectors, service, LIMIT)
     assert np.array_equal(whole.starts, blocks.starts)
     rows = np.repeat(np.arange(150), np.diff(blocks.starts))
     assert len(np.unique(rows * 150 + blocks.columns)) == len(blocks.columns)
     np.testing.assert_allclose(whole.dense().values, blocks.dense().values, rtol=0, atol=STEP)
 
 
-def test_what_the_sample_knows_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors, sample = corners(120), np.arange(0, 120, 5)
-    service = (np.random.default_rng(1).integers(0, 9, 120) / 16).astype(np.float32)
-    whole = pruned_kernel(vectors, service, KeptPairs(120, LIMIT))
-    asked = Mock(wraps=pairs.pairs_above)
-    monkeypatch.setattr(pruned, "pairs_above", asked)
-    monkeypatch.setattr(pruned, "PRODUCT_ROWS", 1)  # three rows of the sample at a time
-    monkeypatch.setattr(pruned, "PRODUCT_COLUMNS", 360)
-    kept = KeptPairs(120, LIMIT)
-    for each in EstimatedFacilityLocation(vectors, sample).above(service):
-        kept.keep(each)
-    found = pruned_kernel(vectors, service, kept, sample)
-    assert torch.equal(found.dense().values, whole.dense().values)
-    assert len(found.values) == len(whole.values) > 1000
-    assert asked.call_args.args[1].tolist() == np.setdiff1d(np.arange(120), sample).tolist()
+def test_copies_are_alike_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(pairs, "PRODUCT_ROWS", 77)
+    vectors = np.repeat(points(300, 384), 2, axis=0)
+    service = np.full(600, 0.0625, dtype=np.float32)
+    kernel = pruned_kernel(vectors, service, LIMIT)
+    gains = SparseFacilityLocation(kernel, service).gains()
+    assert kernel.mean_neighbours > 20
+    assert np.array_equal(gains[::2], gains[1::2])
 
 
 def test_the_first_rows_are_chosen_on_a_sample_and_the_others_by_exact_gains(
@@ -179,7 +171,7 @@ def test_more_pairs_than_fit_say_what_to_do() -> None:
     with pytest.raises(
         DataError, match="200 rows have more similar pairs than `max_memory_gib` .* `kernel: sparse`"
     ):
-        pruned_kernel(points(200), np.zeros(200, dtype=np.float32), KeptPairs(200, 9_600))
+        pruned_kernel(points(200), np.zeros(200, dtype=np.float32), 9_600)
 
 
 def test_less_memory_begins_with_more_rows_on_a_larger_sample() -> None:
@@ -221,7 +213,7 @@ def test_included_and_forced_rows_are_not_counted_as_first(monkeypatch: pytest.M
 
 def test_copies_that_are_served_wholly_are_not_kept() -> None:
     vectors = np.repeat(points(6, 64), 50, axis=0)
-    found = pruned_kernel(vectors, np.ones(300, dtype=np.float32), KeptPairs(300, LIMIT))
+    found = pruned_kernel(vectors, np.ones(300, dtype=np.float32), LIMIT)
     assert len(found.values) == 300  # each with itself
 
 
