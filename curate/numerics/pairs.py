@@ -21,11 +21,6 @@ HALF_STEP = 2.0**-17
 """Half the distance of two similarities on their grid."""
 PAIR_BYTES = 96
 """Of a kept pair, while the kernel is made: the pair itself, both its directions, and the copy by rows."""
-COARSE_ERROR = 3.5 * 2.0**-8
-"""At most so far is a product of vectors of length 1 in bfloat16 from the true one: both factors and the result are
-rounded to 8 bits, each by up to 2⁻⁸ of itself; the half is for the sum in float32 and for what is of second order.
-"""
-
 Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Rows, int32, as many others, int32, and the similarity of each pair, float32."""
 
@@ -84,10 +79,12 @@ def pairs_above(
     least = torch.from_numpy(bound[order]).to(device) + HALF_STEP
     twice = multiplies_bfloat16(device)
     fine = _Filter(points, least - HALF_STEP / 2 if twice else least, device)
-    coarse = _Filter(points.bfloat16(), _in_bfloat16(least - COARSE_ERROR), device) if twice else fine
+    factors = points.bfloat16() if twice else points
+    lowest = lowest_in_bfloat16(least, points, factors) if twice else least
+    coarse = _Filter(factors, bits(lowest), device) if twice else fine
     for part in parts(len(order), PRODUCT_ROWS):
         # Of a bound near 0 bfloat16 says little: nearly all products may be above.
-        way = fine if least[part.start] < 2 * COARSE_ERROR else coarse
+        way = coarse if lowest[part.start] > least[part.start] / 2 else fine
         for ahead in parts(len(order) - part.start, PRODUCT_COLUMNS):
             other = slice(part.start + ahead.start, part.start + ahead.stop)
             products, above = way.block(part, other)
@@ -142,13 +139,26 @@ def multiplies_bfloat16(device: str) -> bool:
     return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def _in_bfloat16(least: torch.Tensor) -> torch.Tensor:
-    """The bits of bounds, int16, rounded down to bfloat16; of those not above 0 the least there are.
+def lowest_in_bfloat16(least: torch.Tensor, points: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """The least that comes out in bfloat16, float32 [rows], where a product with the row is not below `least`.
+
+    least: float32 [rows]. points: float32 [rows, d]. rounded: the same in bfloat16. With e_x = ‖x − rounded x‖,
+    |x·y − rounded x · rounded y| ≤ e_x‖y‖ + e_y‖rounded x‖; the sum in float32 is off by d·2⁻²³ at most, and the
+    result is rounded by 2⁻⁸ of itself. ‖x‖ is 1, or a rounding more. Of use where it is above 0.
+    """
+    away = torch.linalg.vector_norm(points - rounded.float(), dim=1)
+    off = 1.01 * (away + away.max()) + points.shape[1] * 2.0**-23
+    lowest: torch.Tensor = (least - off) * (1 - 2.0**-8)
+    return lowest
+
+
+def bits(numbers: torch.Tensor) -> torch.Tensor:
+    """The bits of numbers, int16, rounded down to bfloat16; of those not above 0 the least there are.
 
     Bits of numbers that are not negative are in their order, and of negative ones below them: they compare faster.
     """
-    bits = (least.view(torch.int32) >> 16).short()
-    return torch.where(least > 0, bits, torch.iinfo(torch.int16).min)
+    upper = (numbers.view(torch.int32) >> 16).short()
+    return torch.where(numbers > 0, upper, torch.iinfo(torch.int16).min)
 
 
 def _again(

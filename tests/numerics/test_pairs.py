@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from curate.numerics import pairs
 from curate.numerics.kernels import dense_kernel
 from curate.numerics.kmeans import unit_rows
-from curate.numerics.pairs import COARSE_ERROR, KeptPairs, pairs_above, places_where
+from curate.numerics.pairs import KeptPairs, bits, lowest_in_bfloat16, pairs_above, places_where
 
 STEP = 2.0**-16
 Found = dict[tuple[int, int], float]
@@ -93,32 +93,42 @@ def test_below_a_bound_of_0_are_not_all_looked_at_again(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("width", [1, 3, 64, 384, 4096])
-def test_no_product_in_bfloat16_is_farther_off_than_it_may_be(width: int) -> None:
+def test_in_bfloat16_no_product_comes_out_lower_than_said(width: int) -> None:
     random = np.random.default_rng(width)
-    vectors = random.normal(size=(60, width)).astype(np.float32)
-    vectors[:20] = 1 + 2.0**-8 - 2.0**-20  # halfway between two numbers of bfloat16, and all the same way
-    vectors[20:40] = np.abs(vectors[20:40])
+    vectors = random.normal(size=(80, width)).astype(np.float32)
+    vectors[:20] = 1 + 2.0**-8 - 2.0**-20  # just below the middle of two numbers of bfloat16
+    vectors[20:40] = 1 + 2.0**-8 + 2.0**-20
+    vectors[40:60] = np.abs(vectors[40:60])
+    vectors[:40, ::3] *= random.choice([0.5, 1], (40, len(vectors[0, ::3]))).astype(np.float32)
     vectors = unit_rows(vectors)
-    vectors = np.concatenate([vectors, vectors[:10] * np.float32(1 - 2.0**-9)])
-    coarse = torch.from_numpy(vectors).bfloat16()
-    products = (coarse @ coarse.T).double().numpy()
-    wide = vectors.astype(np.float64)
-    assert np.abs(products - wide @ wide.T).max() <= COARSE_ERROR
+    vectors[:40:2] *= np.float32(
+        np.sqrt(width) / 2 ** np.ceil(np.log2(width) / 2)
+    )  # back at the middles; not longer
+    points = torch.from_numpy(vectors)
+    rounded = points.bfloat16()
+    coarse = (rounded @ rounded.T).float()
+    exact = vectors.astype(np.float64) @ vectors.astype(np.float64).T
+    for other in range(80):
+        said = lowest_in_bfloat16(torch.from_numpy(exact[:, other].astype(np.float32)), points, rounded)
+        assert torch.all((coarse[:, other] >= said) | (said <= 0))
+        assert torch.all(said >= torch.from_numpy(exact[:, other]) - 0.02)
 
 
-def test_rounding_all_one_way_comes_near_what_is_allowed() -> None:
-    vector = torch.full((1, 254), (1 + 2.0**-8 - 2.0**-18) / 16)  # of length 1 nearly
-    coarse = float(vector.bfloat16() @ vector.bfloat16().T)
-    assert 0.5 * COARSE_ERROR < float(vector @ vector.T) - coarse < COARSE_ERROR
+def test_rounding_all_one_way_comes_near_what_is_said() -> None:
+    points = torch.full((1, 254), (1 + 2.0**-8 - 2.0**-18) / 16)  # of length 1 nearly
+    rounded = points.bfloat16()
+    exact, coarse = points @ points.T, rounded @ rounded.T
+    off = float(exact - lowest_in_bfloat16(exact[0], points, rounded))
+    assert 0.6 * off < float(exact - coarse) < off
 
 
 @given(bound=st.floats(-1, 1, width=32), value=st.floats(-1, 1, width=32))
 def test_bits_compare_as_their_numbers_do(bound: float, value: float) -> None:
-    bits = pairs._in_bfloat16(torch.tensor([bound]))
+    lowest = bits(torch.tensor([bound]))
     number = torch.tensor([value]).bfloat16()
-    passes = bool(number.view(torch.int16) >= bits)
+    passes = bool(number.view(torch.int16) >= lowest)
     if bound > 0:
-        lowered = float(bits.view(torch.bfloat16))
+        lowered = float(lowest.view(torch.bfloat16))
         assert lowered <= bound <= lowered * (1 + 2.0**-7) + 2.0**-126
         assert passes == (float(number) >= lowered)
     else:
