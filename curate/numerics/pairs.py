@@ -146,7 +146,9 @@ def lowest_in_bfloat16(least: torch.Tensor, points: torch.Tensor, rounded: torch
     |x·y − rounded x · rounded y| ≤ e_x‖y‖ + e_y‖rounded x‖; the sum in float32 is off by d·2⁻²³ at most, and the
     result is rounded by 2⁻⁸ of itself. ‖x‖ is 1, or a rounding more. Of use where it is above 0.
     """
-    away = torch.linalg.vector_norm(points - rounded.float(), dim=1)
+    away = torch.empty_like(least)
+    for part in parts(len(points), PRODUCT_ROWS):
+        away[part] = torch.linalg.vector_norm(points[part] - rounded[part].float(), dim=1)
     off = 1.01 * (away + away.max()) + points.shape[1] * 2.0**-23
     lowest: torch.Tensor = (least - off) * (1 - 2.0**-8)
     return lowest

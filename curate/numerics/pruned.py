@@ -13,6 +13,7 @@ Up to SAMPLE_ROWS rows nothing is, and the choices are those of the dense kernel
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
 """Rows on which the first gains are estimated, at least."""
-BEGUN_SHARE = 1 / 160
+BEGUN_SHARE = 1 / 200
 """Of all rows, those that are chosen on a sample."""
 
 
@@ -104,7 +105,7 @@ class PrunedChoice:
 def first_and_sample(rows: int, max_bytes: float) -> tuple[int, int]:
     """How many rows are chosen on a sample, and of how many rows it is.
 
-    The first: one row in 160, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
+    The first: one row in 200, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
     four times those rows (a sample that they serve wholly tells nothing more), within half of max_bytes; where that
     is not enough, fewer rows are chosen.
     """
@@ -164,15 +165,17 @@ def _served(
     """What each chosen row added, float64 [chosen], in their order; what each row is served with, float32 [rows]."""
     points = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
     those = torch.from_numpy(chosen).to(device)
+    any_direction = points[those].any(1)[:, None]
     levels = torch.zeros(len(chosen), dtype=torch.float64, device=device)
     service = torch.zeros(len(vectors), device=device)
     for part in parts(len(vectors), max(1, PRODUCT_ROWS * PRODUCT_COLUMNS // max(1, len(chosen)))):
-        similarity = on_grid(points[part] @ points[those].T)
-        own = torch.arange(part.start, part.stop, device=device)[:, None] == those
-        similarity[own & points[part].any(1)[:, None]] = 1
-        best = similarity.cummax(1).values
-        levels += best.double().sum(0)
-        service[part] = best[:, -1] if len(chosen) else 0
+        best = on_grid(points[those] @ points[part].T)
+        own = those[:, None] == torch.arange(part.start, part.stop, device=device)
+        best[own & any_direction] = 1
+        for before, after in pairwise(best):
+            torch.maximum(before, after, out=after)
+        levels += best.sum(1, dtype=torch.float64)
+        service[part] = best[-1] if len(chosen) else 0
     return np.diff(levels.numpy(force=True), prepend=0.0), service.numpy(force=True)
 
 
