@@ -4,8 +4,8 @@
 
 POOL is a Parquet file with the text columns `prompt` and `response`, or an .npy file of vectors, float32 [rows, d].
 Texts are embedded by `--embedder`; `--vectors FILE.npy` keeps them for the next time. The rows are a random part, the
-same each time. The similarity is max(0, cos) for all systems, and `objective` is Σ_i max_{j∈S} s_ij over *all* pairs
-in float64, of each system's rows, as a share of the best of them.
+same each time, scaled to length 1 beforehand. The similarity is max(0, cos) for all systems, and `objective` is
+Σ_i max_{j∈S} s_ij over *all* pairs in float64, of each system's rows, as a share of the best of them.
 
 Each system has a process of its own, so that `peak` (resident memory, with its libraries) is its own. `kernel`: from
 the vectors to what the system wants; `select`: from there to the rows. Imports are not counted; each selects
@@ -49,7 +49,6 @@ import json, resource, sys, time
 import faiss, numpy as np, polars as pl
 from curate.budget import Budget
 from curate.numerics.greedy import greedy
-from curate.numerics.kmeans import unit_rows
 from curate.numerics.pruned import pruned_greedy
 from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 from curate.pool import Pool
@@ -61,9 +60,9 @@ def run(vectors, budget):
     admission = Within(pool.admission(Budget(budget)), rows)
     start = time.perf_counter()
     if how == "curate pruned":
-        chosen = pruned_greedy(unit_rows(vectors), admission, 4 * 2**30).chosen.rows
+        chosen = pruned_greedy(vectors, admission, 4 * 2**30).chosen.rows
         return 0.0, time.perf_counter() - start, chosen
-    kernel, notes = kernel_of(unit_rows(vectors), "auto", 64, 4, "cpu")
+    kernel, notes = kernel_of(vectors, "auto", 64, 4, "cpu")
     middle = time.perf_counter()
     dense = notes["kernel"] == "dense"
     objective = FacilityLocation(kernel) if dense else SparseFacilityLocation(kernel)

@@ -27,7 +27,7 @@ from curate.numerics.submodular import FacilityLocation, SparseFacilityLocation
 
 SAMPLE_ROWS = 1000
 """Rows on which the first gains are estimated, at least."""
-BEGUN_SHARE = 1 / 200
+BEGUN_SHARE = 1 / 160
 """Of all rows, those that are chosen on a sample."""
 
 
@@ -105,7 +105,7 @@ class PrunedChoice:
 def first_and_sample(rows: int, max_bytes: float) -> tuple[int, int]:
     """How many rows are chosen on a sample, and of how many rows it is.
 
-    The first: one row in 200, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
+    The first: one row in 160, or so many that what is kept then takes half of max_bytes. The sample: SAMPLE_ROWS, or
     four times those rows (a sample that they serve wholly tells nothing more), within half of max_bytes; where that
     is not enough, fewer rows are chosen.
     """

@@ -7,7 +7,7 @@ Kernel: `dense` holds all n² similarities (4n² bytes); `sparse` those of each 
 exact search, s_ij where either is a neighbour of the other; all others count as 0, so that a row is served by near
 ones or not at all. `auto`: dense while it fits into `max_memory_gib` (4 GiB: 32,768 rows), else sparse. `pruned` goes
 through all n² similarities once and holds those that can still serve a row better after the first choices (one row
-in 200), which are made on a sample of 1,000 of the rows to be served: the fastest, with a small part of the memory, and
+in 160), which are made on a sample of 1,000 of the rows to be served: the fastest, with a small part of the memory, and
 in our measurements 99.9 % of the objective or more. On 1,000 rows or fewer it chooses as `dense` does. 4 GiB hold some
 200,000 rows (sparse, 64 neighbours: 700,000).
 `greedy: exact` chooses the best row each time, ties by uid. `stochastic`: the best of a random sample of

@@ -175,7 +175,7 @@ def test_more_pairs_than_fit_say_what_to_do() -> None:
 
 
 def test_less_memory_begins_with_more_rows_on_a_larger_sample() -> None:
-    assert first_and_sample(8_000, 4 * 2**30) == (40, 1000)
+    assert first_and_sample(8_000, 4 * 2**30) == (50, 1000)
     first, sample = first_and_sample(200_000, 4 * 2**30)
     assert first > 2 * 200_000 / 1000 * 0.8 and sample >= 4 * first
     assert pruned.pruned_bytes(200_000, 4 * 2**30) < 4 * 2**30
