@@ -122,9 +122,7 @@ def places_where(above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if above.device.type != "cpu":
         one, two = torch.nonzero(above, as_tuple=True)
         return one, two
-    place = torch.from_numpy(
-        np.flatnonzero(above.numpy())
-    )  # skips what is not so by words, where torch does not
+    place = torch.from_numpy(np.flatnonzero(above.numpy()))  # where little is so, faster than torch
     one = torch.div(place, above.shape[1], rounding_mode="floor")
     return one, place - one * above.shape[1]
 

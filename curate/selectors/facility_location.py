@@ -15,7 +15,7 @@ in our measurements 99.9 % of the objective or more. On 1,000 rows or fewer it c
 a sparse one.
 
 Cost: n²d operations for the kernel (twice that for a sparse one), then some passes over it. On two cores, 8,000 rows of
-384 numbers: 0.3 s pruned, 0.6 s dense; 84,636 rows of 256: 14 s and 1.1 GiB pruned (the better objective), 29 s and
+384 numbers: 0.3 s pruned, 0.5 s dense; 84,636 rows of 256: 13 s and 1.2 GiB pruned (the better objective), 30 s and
 1 GiB sparse.
 Source: Nemhauser, Wolsey, Fisher, 1978; Mirzasoleiman et al., "Lazier than lazy greedy", 2015; sparse kernels for
 it: Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", 2014.
