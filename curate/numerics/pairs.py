@@ -131,7 +131,7 @@ def multiplies_bfloat16(device: str) -> bool:
     """Whether products are made faster in bfloat16, with sums in float32. Elsewhere than on a CPU sums may not be."""
     if device != "cpu":
         return False
-    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch
+    if not hasattr(torch.cpu, "get_capabilities"):  # not in every torch that pyproject.toml allows
         return False
     known = torch.cpu.get_capabilities()
     return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
@@ -163,7 +163,7 @@ def bits(numbers: torch.Tensor) -> torch.Tensor:
 
 def _again(
     here: torch.Tensor, there: torch.Tensor, one: torch.Tensor, two: torch.Tensor, least: torch.Tensor
-) -> Pairs:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of pairs of rows here and there, int64, those whose product is not below `least`, and it as a similarity.
 
     one: ascending. least: float32 [pairs]. Each product is a sum of its own, so that copies of a row are alike

@@ -4,7 +4,7 @@ Once some rows are chosen, a similarity s_ij below what i is already served with
 m of n choices about n/m similarities of a row are above that (were the chosen random, n/(m + 1) on average). So:
 
     1. the first m rows are chosen on a sample of the rows that are served: gains estimated from a thousand of them
-    2. the products of all rows are made block by block, once, and those above the service of either row are kept
+    2. the products of all rows are made block by block, and those above the service of either row are kept (pairs.py)
     3. the other rows are chosen on these, by exact gains
 
 Memory and the passes over it are n²/m in place of n². What is given up: the first choices are the best by an estimate.
